@@ -1,0 +1,92 @@
+"""The closed choices of a network: what a search finds, and all that is needed to build the plain network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tfbnas.errors import UserError
+from tfbnas.files import read_json, write_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Data that rebuild a plain network with no search code imported.
+
+    Attributes:
+      method: How the choices were found, for instance "dms" or "uniform". Not part of the network.
+      network: Name of the network family, a key of `tfbnas.networks`.
+      choices: Name of each choice and its closed value (JSON). A choice left out takes the family's default.
+      input_shape: Height, width, channels of the images.
+      classes: Number of classes.
+      options: Further arguments of the family's builder (JSON).
+    """
+
+    method: str
+    network: str
+    choices: Mapping[str, Any]
+    input_shape: tuple[int, int, int] = (32, 32, 3)
+    classes: int = 10
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "choices", dict(self.choices))
+        object.__setattr__(self, "options", dict(self.options))
+        object.__setattr__(self, "input_shape", tuple(int(size) for size in self.input_shape))
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits, equal exactly for equal networks, whatever method found them."""
+        content = {key: value for key, value in self.to_dict().items() if key not in ("method", "format")}
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"format": FORMAT, **asdict(self), "input_shape": list(self.input_shape)}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Architecture:
+        """Inverse of `to_dict`.
+
+        Raises:
+          UserError: A key is missing or unknown, or the format is newer than this version of tfbnas.
+        """
+        content = dict(content)
+        version = content.pop("format", None)
+        if not isinstance(version, int) or version > FORMAT:
+            raise UserError(
+                f"Expected an architecture of format {FORMAT} or older. Received: format={version!r}. Update tfbnas."
+            )
+        try:
+            return cls(**content)
+        except TypeError as error:
+            raise UserError(f"Expected the keys of an Architecture. Received: {sorted(content)} ({error}).") from error
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes JSON, whole or not at all."""
+        write_json(path, {"id": self.id, **self.to_dict()})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Architecture:
+        """Reads what `save` wrote.
+
+        Raises:
+          UserError: The file is missing, damaged or of a newer format, or was edited without its id.
+        """
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise UserError(f"Expected an architecture in {path}. Received: {type(content).__name__}.")
+        expected = content.pop("id", None)
+        architecture = cls.from_dict(content)
+        if expected is not None and expected != architecture.id:
+            raise UserError(
+                f"{path} does not hold the architecture that its id {expected} names (found {architecture.id}); "
+                "remove the line with the id if you edited it on purpose."
+            )
+        return architecture

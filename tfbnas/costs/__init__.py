@@ -1,0 +1,7 @@
+"""What a network costs, and budgets."""
+
+from tfbnas.costs.budget import Budget
+from tfbnas.costs.memory import MIB, Memory
+from tfbnas.costs.trace import Operation, trace
+
+__all__ = ["MIB", "Budget", "Memory", "Operation", "trace"]

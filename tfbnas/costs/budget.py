@@ -1,0 +1,46 @@
+"""Budgets, and what exceeding them costs in a loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from tfbnas.costs.memory import Memory
+from tfbnas.errors import UserError
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit on a cost, with the weight of exceeding it.
+
+    penalty = penalty_weight * max(0, cost / limit - 1), so the weight is the loss that a cost of twice the limit
+    adds, whatever the cost's unit is. DMS Eq. 7 prints weight * max(0, memory - target) without saying in which unit
+    memory enters; a weight w per KiB is `penalty_weight = w * limit / 1024` here.
+
+    Args:
+      cost: The cost that is limited.
+      limit: In the unit of the cost; bytes for Memory.
+      penalty_weight: Dimensionless, at least 0. Default 0.3.
+
+    Raises:
+      UserError: `limit` is not positive or `penalty_weight` is negative.
+    """
+
+    cost: Memory
+    limit: float
+    penalty_weight: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not self.limit > 0:
+            raise UserError(
+                f"Expected `limit` of a budget to be a positive number of {self.cost.unit}. Received: limit={self.limit}."
+            )
+        if not self.penalty_weight >= 0:
+            raise UserError(
+                f"Expected `penalty_weight` to be at least 0. Received: penalty_weight={self.penalty_weight}."
+            )
+
+    def penalty(self, cost: tf.Tensor) -> tf.Tensor:
+        """The term that a cost adds to the loss; zero within the budget."""
+        return self.penalty_weight * tf.nn.relu(cost / self.limit - 1.0)

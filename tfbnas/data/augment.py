@@ -1,0 +1,117 @@
+"""Images to network input, and the random changes of training, all stateless.
+
+The network's input is x / 127.5 - 1, in [-1, 1]: zero is the middle grey.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def normalise(images: tf.Tensor) -> tf.Tensor:
+    """Pixels 0..255 of any type to float32 in [-1, 1]."""
+    return tf.cast(images, tf.float32) / 127.5 - 1.0
+
+
+def pad_crop_flip(images: tf.Tensor, seed: tf.Tensor, *, padding: int = 4) -> tf.Tensor:
+    """Pads with zeros after normalisation (middle grey), crops at random to the old size, mirrors every second image.
+
+    One gather for the whole batch: no image is handled by itself.
+
+    Args:
+      images: uint8 [n, height, width, channels].
+      seed: int [2]; equal seeds give equal results.
+      padding: Pixels on each side; the crop moves by at most this many.
+
+    Returns:
+      float32 [n, height, width, channels] in [-1, 1].
+    """
+    n, height, width = tf.shape(images)[0], tf.shape(images)[1], tf.shape(images)[2]
+    down, right, mirrored = crop_and_flip(n, seed, padding=padding)
+    rows = tf.range(height)[None, :] + down[:, None]
+    columns = tf.range(width)[None, :]
+    columns = tf.where(mirrored[:, None], width - 1 - columns, columns) + right[:, None]
+    inside_rows = (rows >= 0) & (rows < height)
+    inside_columns = (columns >= 0) & (columns < width)
+    rows = tf.clip_by_value(rows, 0, height - 1) + height * tf.range(n)[:, None]
+    columns = tf.clip_by_value(columns, 0, width - 1)
+    pixels = tf.reshape(images, [n * height * width, images.shape[3]])
+    cropped = tf.gather(pixels, rows[:, :, None] * width + columns[:, None, :])
+    inside = tf.cast(inside_rows[:, :, None] & inside_columns[:, None, :], tf.float32)[..., None]
+    return tf.ensure_shape(normalise(cropped) * inside, images.shape)
+
+
+def crop_and_flip(n: int | tf.Tensor, seed: tf.Tensor, *, padding: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The random numbers of `pad_crop_flip`: shifts down and right in [-padding, padding], and who is mirrored.
+
+    Returns:
+      int32 [n], int32 [n], bool [n]. The crop's pixel (y, x) is the image's (y + down, x + right), where mirroring
+      counts x from the right edge of the crop.
+    """
+    numbers = tf.random.stateless_uniform([3, n], seed)
+    shifts = tf.cast(numbers[:2] * float(2 * padding + 1), tf.int32) - padding
+    return shifts[0], shifts[1], numbers[2] < 0.5
+
+
+def fit(image: tf.Tensor, size: int, *, margin: float = 1.0) -> tf.Tensor:
+    """Scales the shorter side to `size * margin` and cuts the middle square of `size` out.
+
+    Args:
+      image: [height, width, channels], any size.
+      size: Side of the result, pixels.
+      margin: 256 / 224 is the usual one for testing on ImageNet.
+
+    Returns:
+      float32 [size, size, channels], 0..255.
+    """
+    shape = tf.shape(image)[:2]
+    shorter = round(size * margin)
+    scale = shorter / tf.reduce_min(shape)
+    scaled = tf.maximum(tf.cast(tf.round(tf.cast(shape, scale.dtype) * scale), tf.int32), shorter)
+    # Without antialiasing a strong reduction picks single pixels.
+    image = tf.image.resize(image, scaled, antialias=True)
+    top, left = (scaled[0] - size) // 2, (scaled[1] - size) // 2
+    image = image[top : top + size, left : left + size]
+    return tf.clip_by_value(tf.ensure_shape(image, [size, size, image.shape[2]]), 0.0, 255.0)
+
+
+def random_resized_crop(encoded: tf.Tensor, size: int, channels: int, seed: tf.Tensor) -> tf.Tensor:
+    """A random part of 8 to 100 % of the area, aspect ratio 3/4 to 4/3, scaled to `size`, mirrored half of the time.
+
+    Of a JPEG only that part is decoded.
+
+    Args:
+      encoded: A JPEG, PNG, GIF or BMP file, scalar string.
+      size: Side of the result, pixels.
+      channels: 1 or 3.
+      seed: int [2].
+
+    Returns:
+      float32 [size, size, channels], 0..255.
+    """
+
+    def window(shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+            shape,
+            bounding_boxes=tf.zeros([1, 0, 4]),
+            seed=seed,
+            aspect_ratio_range=(3 / 4, 4 / 3),
+            area_range=(0.08, 1.0),
+            use_image_if_no_bounding_boxes=True,
+        )
+        return begin, extent
+
+    def from_jpeg() -> tf.Tensor:
+        begin, extent = window(tf.io.extract_jpeg_shape(encoded))
+        return tf.io.decode_and_crop_jpeg(encoded, tf.concat([begin[:2], extent[:2]], 0), channels=channels)
+
+    def from_other() -> tf.Tensor:
+        image = tf.io.decode_image(encoded, channels=channels, expand_animations=False)
+        return tf.slice(image, *window(tf.shape(image)))
+
+    image = tf.cond(tf.io.is_jpeg(encoded), from_jpeg, from_other)
+    image = tf.image.resize(tf.ensure_shape(image, [None, None, channels]), [size, size], antialias=True)
+    image = tf.cond(
+        tf.random.stateless_uniform([], tf.random.fold_in(seed, 1)) < 0.5, lambda: tf.reverse(image, [1]), lambda: image
+    )
+    return tf.clip_by_value(tf.ensure_shape(image, [size, size, channels]), 0.0, 255.0)

@@ -1,0 +1,105 @@
+"""Folders of images, in the layout of tfds.ImageFolder: SPLIT/CLASS/*.jpg or *.png."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfbnas.data.locate import is_image
+from tfbnas.data.parts import Opened, Part, split_names
+from tfbnas.data.split import Split
+from tfbnas.data.streams import FileSplit
+from tfbnas.errors import UserError
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files of one split: paths and class numbers, sorted by class and name."""
+
+    paths: list[str]
+    labels: np.ndarray
+
+
+def list_images(root: Path, splits: tuple[str, str]) -> tuple[list[str], Listing, Listing]:
+    """Lists the images of two splits.
+
+    Args:
+      root: The folder that holds the splits.
+      splits: Names of the folders for training and for testing.
+
+    Returns:
+      Class names, sorted; training images; test images.
+
+    Raises:
+      UserError: A class folder is empty or is missing in one of the splits, or a file is no image.
+    """
+    names = [_folders(root / split) for split in splits]
+    for split, mine, others in ((splits[0], *names), (splits[1], *reversed(names))):
+        missing = sorted(set(others) - set(mine))
+        if missing:
+            raise UserError(
+                f"Expected the same class folders in {root / splits[0]} and {root / splits[1]}. "
+                f"Received: no {missing[0]!r} in {split!r} (missing there: {len(missing)}). "
+                "Add images, or remove the class."
+            )
+    if not names[0]:
+        raise UserError(f"{root / splits[0]} holds no class folders. Expected SPLIT/CLASS/*.jpg or *.png.")
+    return names[0], _list(root / splits[0], names[0]), _list(root / splits[1], names[0])
+
+
+def _folders(path: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
+
+
+def _list(split: Path, names: list[str]) -> Listing:
+    paths: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(names):
+        files = sorted(entry.path for entry in os.scandir(split / name) if is_image(entry))
+        if not files:
+            raise UserError(
+                f"The class folder {split / name} holds no images (*.jpg, *.jpeg, *.png). "
+                "Add some, or remove the class."
+            )
+        for file in files:
+            _check_signature(file)
+        paths += files
+        labels += [label] * len(files)
+    return Listing(paths, np.array(labels, np.int32))
+
+
+def _check_signature(file: str) -> None:
+    """Finds empty files and files of another kind; cheap enough for a million of them."""
+    with open(file, "rb") as stream:
+        head = stream.read(8)
+    if not head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
+        what = "is empty" if not head else "does not begin like a JPEG or PNG file"
+        raise UserError(f"The image file {file} is damaged: it {what}. Replace or delete it.")
+
+
+def open_folder(root: Path, train_split: str, test_split: str | None) -> Opened:
+    """Opens a folder of images; arguments and errors as in `tfbnas.data.load`."""
+    available = [entry.name for entry in os.scandir(root) if entry.is_dir()]
+    splits = split_names(available, train_split, test_split, f"the folder {root}")
+    names, *listings = list_images(root, splits)
+    train, test = (_part(root / split, listing) for split, listing in zip(splits, listings, strict=True))
+    return Opened((None, None, 3), names, (train, test))
+
+
+def _part(where: Path, listing: Listing) -> Part:
+    def stream(shape: tuple[int, int, int], scaled: bool) -> Split:
+        return FileSplit(listing.paths, listing.labels, name=str(where), image_shape=shape, scaled=scaled)
+
+    return Part(
+        where=str(where),
+        count=len(listing.paths),
+        encoded=tf.data.Dataset.from_tensor_slices((listing.paths, listing.labels)).map(
+            lambda path, label: (tf.io.read_file(path), label), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        ),
+        describe=lambda number: f"The image file {listing.paths[number]}",
+        stream=stream,
+    )

@@ -1,0 +1,217 @@
+"""A split of a data set: batches that depend on nothing but seed, epoch and position."""
+
+from __future__ import annotations
+
+import abc
+
+import numpy as np
+import tensorflow as tf
+
+from tfbnas.data import augment as augmentation
+from tfbnas.data import balance
+from tfbnas.errors import UserError
+
+# Streams of random numbers that must not meet are folded apart by these.
+_ORDER, _CHANGES = 0, 1
+
+
+class Split(abc.ABC):
+    """Images and labels of one split.
+
+    Attributes:
+      name: For messages, for example "cifar10 train".
+      size: Number of images.
+      image_shape: (height, width, channels) of what the batches hold.
+    """
+
+    name: str
+    size: int
+    image_shape: tuple[int, int, int]
+
+    @abc.abstractmethod
+    def halves(self, *, seed: int) -> tuple[Split, Split]:
+        """Two disjoint halves, for weights and for architecture: the same ones for the same seed.
+
+        Every class is divided equally where the labels are known beforehand, that is, always except for TFDS
+        directories too large for memory: those are divided by files, which TFDS has shuffled.
+
+        Raises:
+          UserError: There are not enough images for two halves.
+        """
+
+    @abc.abstractmethod
+    def take(self, n: int, *, seed: int) -> Split:
+        """A subset of `n` images, equally many of each class (as in `halves`): the same one for the same seed.
+
+        Raises:
+          UserError: `n` is not in 1..size.
+        """
+
+    @abc.abstractmethod
+    def _batches(
+        self, epoch: tf.Tensor, batch_size: int, *, seed: int, augment: bool, shuffle: bool
+    ) -> tf.data.Dataset: ...
+
+    def steps(self, batch_size: int, *, shuffle: bool = True) -> int:
+        """Batches in one epoch: with `shuffle` an incomplete last batch is dropped, without it is counted."""
+        self._check(batch_size, shuffle)
+        return self.size // batch_size if shuffle else -(-self.size // batch_size)
+
+    def epoch(
+        self,
+        epoch: int | tf.Tensor,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        augment: bool = False,
+        shuffle: bool = True,
+    ) -> tf.data.Dataset:
+        """The batches of one epoch.
+
+        Args:
+          epoch: Number of the epoch, counted from 0; may be a tensor.
+          batch_size: Images a batch.
+          seed: Epochs of equal seed and number are equal, on any machine and in any process.
+          augment: Random crop and mirror image: pad by one eighth of the side (4 pixels of 32) with middle grey and
+            crop; for streamed images scaled to `image_size`, a random resized crop instead.
+          shuffle: New order in each epoch, and only whole batches. Without: order of the data, all images.
+
+        Returns:
+          Pairs of float32 [batch_size, height, width, channels] in [-1, 1] and int32 [batch_size].
+
+        Raises:
+          UserError: `batch_size` is below 1, or above the split's size and `shuffle` is set.
+        """
+        return self._epoch(epoch, batch_size, seed=seed, augment=augment, shuffle=shuffle).prefetch(4)
+
+    def epochs(self, batch_size: int, *, seed: int, augment: bool, start: int = 0) -> tf.data.Dataset:
+        """Endless shuffled epochs from number `start` on.
+
+        A run that was killed and goes on with `start=k` sees the batches which the undisturbed run sees after its
+        first k epochs. Arguments and errors as in `epoch`.
+        """
+        self._check(batch_size, True)
+        return (
+            tf.data.Dataset.counter(start)
+            .flat_map(lambda epoch: self._epoch(epoch, batch_size, seed=seed, augment=augment, shuffle=True))
+            .prefetch(4)
+        )
+
+    def images(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first `n` images (all, where there are fewer) in the order of the data, unchanged.
+
+        Returns:
+          float32 [n, height, width, channels] in [-1, 1] and int32 [n].
+        """
+        batches = self.epoch(0, min(n, self.size, 256), shuffle=False).unbatch().take(n).batch(min(n, self.size))
+        images, labels = next(iter(batches))
+        return images.numpy(), labels.numpy()
+
+    def _epoch(
+        self, epoch: int | tf.Tensor, batch_size: int, *, seed: int, augment: bool, shuffle: bool
+    ) -> tf.data.Dataset:
+        self._check(batch_size, shuffle)
+        return self._batches(tf.cast(epoch, tf.int64), batch_size, seed=seed, augment=augment, shuffle=shuffle)
+
+    def _check(self, batch_size: int, shuffle: bool) -> None:
+        if batch_size < 1 or (shuffle and batch_size > self.size):
+            raise UserError(
+                f"Expected `batch_size` to be in 1..{self.size}, the number of images of {self.name}. "
+                f"Received: batch_size={batch_size}. Choose a smaller one or take more images."
+            )
+
+    def _check_halves(self, first: int, second: int) -> None:
+        if not first or not second:
+            raise UserError(
+                f"{self.name} cannot be divided into a half for the weights and a half for the architecture: it has "
+                f"{self.size} image(s). Use a larger data set."
+            )
+
+    def _check_take(self, n: int) -> None:
+        if not 1 <= n <= self.size:
+            raise UserError(f"Expected to take 1..{self.size} images of {self.name}. Received: {n}.")
+
+
+def order_seed(seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    """int64 [2], for the order of an epoch."""
+    return tf.random.fold_in(tf.stack([tf.constant(seed, tf.int64), epoch]), _ORDER)
+
+
+def change_seed(seed: int, epoch: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+    """int64 [2], for the augmentation of the batch or image at `position` of an epoch."""
+    return tf.random.fold_in(tf.random.fold_in(tf.stack([tf.constant(seed, tf.int64), epoch]), _CHANGES), position)
+
+
+class MemorySplit(Split):
+    """A split whose decoded images lie in memory; its halves and subsets share them.
+
+    Args:
+      images: uint8 [all, height, width, channels].
+      labels: int [all].
+      name: For messages.
+      indices: The images that belong to the split; default: all.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray | tf.Tensor,
+        labels: np.ndarray,
+        *,
+        name: str,
+        indices: np.ndarray | None = None,
+    ):
+        with tf.device("CPU"):
+            self._images = tf.convert_to_tensor(images, tf.uint8)
+            self._all_labels = np.asarray(labels, np.int32)
+            self._label_tensor = tf.convert_to_tensor(self._all_labels)
+            self._indices = np.arange(len(self._all_labels)) if indices is None else np.asarray(indices)
+            self._index_tensor = tf.constant(self._indices, tf.int64)
+        self.name = name
+        self.size = len(self._indices)
+        self.image_shape = tuple(self._images.shape[1:])
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int32 [size], in the order of the data."""
+        return self._all_labels[self._indices]
+
+    def halves(self, *, seed: int) -> tuple[MemorySplit, MemorySplit]:
+        first, second = balance.halves(self.labels, seed=seed)
+        self._check_halves(len(first), len(second))
+        return self._subset(first, "first half"), self._subset(second, "second half")
+
+    def take(self, n: int, *, seed: int) -> MemorySplit:
+        self._check_take(n)
+        return self._subset(balance.take(self.labels, n, seed=seed), f"subset of {n}")
+
+    def _subset(self, positions: np.ndarray, what: str) -> MemorySplit:
+        return MemorySplit(
+            self._images, self._all_labels, name=f"{self.name} ({what})", indices=self._indices[positions]
+        )
+
+    def _batches(
+        self, epoch: tf.Tensor, batch_size: int, *, seed: int, augment: bool, shuffle: bool
+    ) -> tf.data.Dataset:
+        order = self._index_tensor
+        if shuffle:
+            order = tf.random.experimental.stateless_shuffle(order, order_seed(seed, epoch))
+
+        def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            chosen = order[step * batch_size : (step + 1) * batch_size]
+            if shuffle:
+                chosen = tf.ensure_shape(chosen, [batch_size])
+            images = tf.gather(self._images, chosen)
+            if augment:
+                images = augmentation.pad_crop_flip(
+                    images, change_seed(seed, epoch, step), padding=padding(self.image_shape)
+                )
+            else:
+                images = augmentation.normalise(images)
+            return images, tf.gather(self._label_tensor, chosen)
+
+        return tf.data.Dataset.range(self.steps(batch_size, shuffle=shuffle)).map(batch)
+
+
+def padding(image_shape: tuple[int, int, int]) -> int:
+    """Pixels of padding before a random crop: one eighth of the shorter side, 4 of 32."""
+    return max(1, min(image_shape[:2]) // 8)

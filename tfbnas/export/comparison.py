@@ -1,0 +1,263 @@
+"""Whether a converted model computes what the trained one does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfbnas.errors import UserError
+from tfbnas.export.convert import ExportError, Interpreter, convert_model
+from tfbnas.export.declared import all_layers
+
+# Relative changes of a few float32 roundings (1.2e-7 each), in rising order.
+_ROUNDING = (3e-7, 1e-6, 3e-6)
+_ATTEMPTS = 24
+# A model of which more is left open is not verified at all.
+_UNDECIDED_SHARE = 0.5
+
+
+@dataclass
+class Parity:
+    """Result of a comparison that found no contradiction.
+
+    An image is *undecided* where a real value lies so close to a threshold that float rounding decides its bit: the
+    outputs differ, but the Keras model gives either of them when its input and its normalisations change by a few
+    roundings (relative 3e-7 to 3e-6). That is shown for each such image, not assumed.
+
+    Attributes:
+      images: Number of given images.
+      random: Number of random inputs.
+      tolerance: Largest relative error allowed.
+      error: Largest relative error, max|a - b| / max|a| per image, over the decided images, converted against trained.
+      error_deployed: Likewise, converted against deploy form.
+      undecided: Indices of the undecided images.
+      undecided_random: Number of undecided random inputs.
+      other_class: Indices of the undecided images of which the predicted class differs too.
+      accuracy: Share of right classes of the trained model, with labels.
+      accuracy_converted: Likewise of the converted one.
+    """
+
+    images: int
+    random: int
+    tolerance: float
+    error: float
+    error_deployed: float
+    undecided: list[int]
+    undecided_random: int
+    other_class: list[int]
+    accuracy: float | None = None
+    accuracy_converted: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def parity(
+    flatbuffer: bytes,
+    deployed: tf.keras.Model,
+    trained: tf.keras.Model | None = None,
+    *,
+    images: np.ndarray,
+    labels: np.ndarray | None = None,
+    tolerance: float = 1e-4,
+    random_inputs: int = 16,
+    seed: int = 0,
+) -> Parity:
+    """Compares a converted model, run by LCE's interpreter, with the deploy form and the trained model.
+
+    Args:
+      flatbuffer: The converted model.
+      deployed: The Keras model that was converted.
+      trained: The model that it was made from. Default: `deployed`.
+      images: Inputs as the model takes them, `[n, height, width, channels]`, n at least 1.
+      labels: Class of each image, to report both accuracies. Default: None.
+      tolerance: Largest relative error of the outputs. Default: 1e-4.
+      random_inputs: Number of normally distributed inputs, of the images' mean and deviation, tried too. Default: 16.
+      seed: Of the random inputs. Default: 0.
+
+    Raises:
+      ExportError: Outputs differ by more than rounding can do, or a predicted class does; or the Keras model
+        gives NaN or infinite outputs (which LCE would hide).
+      UserError: `images` does not fit the model.
+    """
+    images = check_images(deployed, images)
+    _check_weights(deployed)
+    noise = np.random.default_rng(seed).normal(images.mean(), images.std() + 1e-3, (random_inputs, *images.shape[1:]))
+    inputs = np.concatenate([images, noise.astype(np.float32)])
+    a = _predict(trained or deployed, inputs)
+    b = a if trained is None or trained is deployed else _predict(deployed, inputs)
+    for name, outputs in (("trained", a), ("deployed", b)):
+        bad = ~np.isfinite(outputs).all(axis=1)
+        if bad.any():
+            raise ExportError(
+                f"Not exported: the {name} model gives NaN or infinite outputs (input number {int(np.argmax(bad))} of "
+                f"{len(inputs)}), which binarisation hides in the converted one; the weights or inputs are damaged."
+            )
+    c = _flat(Interpreter(flatbuffer).predict(inputs))
+    same = (_agree(a, c, tolerance)) & (_agree(b, c, tolerance)) & (_agree(a, b, tolerance))
+    undecided = np.flatnonzero(~same)
+    if len(undecided):
+        explained = np.zeros(len(undecided), bool)
+        if len(undecided) <= max(1, _UNDECIDED_SHARE * len(inputs)):
+            explained = _explained_by_rounding(deployed, inputs[undecided], a[undecided], c[undecided], tolerance)
+        if not explained.all():
+            _fail(deployed, inputs, a, b, c, undecided[~explained], tolerance)
+    decided = np.setdiff1d(np.arange(len(inputs)), undecided)
+    of_images = undecided[undecided < len(images)]
+    result = Parity(
+        images=len(images),
+        random=random_inputs,
+        tolerance=tolerance,
+        error=float(_errors(a, c)[decided].max(initial=0.0)),
+        error_deployed=float(_errors(b, c)[decided].max(initial=0.0)),
+        undecided=[int(i) for i in of_images],
+        undecided_random=int(len(undecided) - len(of_images)),
+        other_class=[int(i) for i in of_images if a[i].argmax() != c[i].argmax()],
+    )
+    if labels is not None:
+        labels = np.asarray(labels).reshape(-1)
+        result.accuracy = float((a[: len(images)].argmax(1) == labels).mean())
+        result.accuracy_converted = float((c[: len(images)].argmax(1) == labels).mean())
+    return result
+
+
+def check_images(model: tf.keras.Model, images: np.ndarray) -> np.ndarray:
+    """The images as float32, after a check that they fit the model.
+
+    Raises:
+      UserError: They do not, there are none, or they hold NaN or infinite values.
+    """
+    if len(model.inputs) != 1:
+        raise UserError(f"Expected a model with 1 input. Received: {len(model.inputs)}; export its parts one by one.")
+    images = np.asarray(images)
+    wanted = tuple(model.inputs[0].shape[1:])
+    fits = images.ndim == len(wanted) + 1 and all(w in (None, s) for w, s in zip(wanted, images.shape[1:], strict=True))
+    if not fits or not len(images):
+        raise UserError(
+            f"Expected images of shape [n, {', '.join(map(str, wanted))}] with n >= 1. Received: images of shape "
+            f"{list(images.shape)}; pass some preprocessed images, as the model was trained on."
+        )
+    images = images.astype(np.float32)
+    if not np.isfinite(images).all():
+        bad = int(np.argmax(~np.isfinite(images.reshape(len(images), -1)).all(axis=1)))
+        raise UserError(
+            f"Expected finite images. Received: NaN or infinite values in image number {bad}; leave it out."
+        )
+    return images
+
+
+def _check_weights(model: tf.keras.Model) -> None:
+    for layer in all_layers(model):
+        for variable in layer.weights:
+            if not np.isfinite(np.asarray(variable)).all():
+                raise ExportError(
+                    f"Not exported: weight {variable.name!r} of layer {layer.name!r} holds NaN or infinite values; "
+                    "go back to the last good checkpoint."
+                )
+
+
+def _predict(model: tf.keras.Model, inputs: np.ndarray, batch: int = 256) -> np.ndarray:
+    """All outputs, flat, one row per input."""
+    run = tf.function(lambda x: model(x, training=False))
+    rows = []
+    for start in range(0, len(inputs), batch):
+        part = inputs[start : start + batch]
+        padded = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)]) if start else part
+        rows.append(_flat([np.asarray(t) for t in tf.nest.flatten(run(tf.constant(padded)))])[: len(part)])
+    return np.concatenate(rows)
+
+
+def _flat(outputs: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.asarray(o, np.float32).reshape(len(o), -1) for o in outputs], axis=1)
+
+
+def _errors(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """max|a - b| / max|a| of each row."""
+    scale = np.abs(a).max(axis=1)
+    return np.abs(a - b).max(axis=1) / np.maximum(scale, np.maximum(1e-6 * scale.max(), 1e-30))
+
+
+def _agree(a: np.ndarray, b: np.ndarray, tolerance: float) -> np.ndarray:
+    """Rows whose values agree, and with them the predicted class."""
+    return (_errors(a, b) <= tolerance) & (a.argmax(axis=1) == b.argmax(axis=1))
+
+
+def _explained_by_rounding(
+    model: tf.keras.Model, inputs: np.ndarray, a: np.ndarray, c: np.ndarray, tolerance: float
+) -> np.ndarray:
+    """Which inputs the model maps to `a` as well as to `c` under changes of the size of float rounding.
+
+    Changed are the input and the scales and offsets of the normalisations: each real value in the network is then off
+    by about as much as another order of summation would make it.
+    """
+    run = tf.function(lambda x: tf.nest.flatten(model(x, training=False)))
+    generator = np.random.default_rng(0)
+    variables = [v for layer in all_layers(model) for v in layer.weights if _is_rounded(layer, v)]
+    saved = [v.numpy() for v in variables]
+    found_a, found_c = np.zeros(len(inputs), bool), np.zeros(len(inputs), bool)
+    size = np.abs(inputs).max()
+    try:
+        for scale in (0.0, *(s for s in _ROUNDING for _ in range(_ATTEMPTS))):
+            for variable, value in zip(variables, saved, strict=True):
+                variable.assign(value * (1 + scale * generator.uniform(-1, 1, value.shape)))
+            changed = inputs + size * scale * generator.uniform(-1, 1, inputs.shape)
+            b = _flat([np.asarray(t) for t in run(tf.constant(changed.astype(np.float32)))])
+            found_a |= _agree(a, b, tolerance)
+            found_c |= _agree(c, b, tolerance)
+            if (found_a & found_c).all():
+                break
+    finally:
+        for variable, value in zip(variables, saved, strict=True):
+            variable.assign(value)
+    return found_a & found_c
+
+
+def _is_rounded(layer: tf.keras.layers.Layer, variable: tf.Variable) -> bool:
+    return len(variable.shape) == 1 and variable.dtype == tf.float32
+
+
+def _fail(deployed, inputs, a, b, c, bad: np.ndarray, tolerance: float) -> None:
+    index = int(bad[0])
+    converted = not _agree(b, c, tolerance)[index]
+    pair = "the deploy form" if converted else "the trained model"
+    error = float((_errors(b, c) if converted else _errors(a, b))[index])
+    classes = int(a[index].argmax()), int(c[index].argmax())
+    where = ""
+    if converted:
+        layer = first_difference(deployed, inputs[bad[:4]], tolerance)
+        where = f" The first layer that differs is {layer!r}." if layer else ""
+    raise ExportError(
+        f"Not exported: the converted model differs from {pair} on {len(bad)} of {len(inputs)} inputs; on number "
+        f"{index} by {error:.1e} relative (tolerance {tolerance:g}), predicted classes {classes[0]} (Keras) and "
+        f"{classes[1]} (converted).{where} Raise `tolerance` only if such an error is acceptable."
+    )
+
+
+def first_difference(model: tf.keras.Model, inputs: np.ndarray, tolerance: float) -> str | None:
+    """Name of the first layer from which on the converted model differs, by bisection; `None` where none is found."""
+    layers = [layer for layer in model.layers if not isinstance(layer, tf.keras.layers.InputLayer)]
+
+    def differs(layer: tf.keras.layers.Layer) -> bool:
+        part = tf.keras.Model(model.inputs, layer.output)
+        converted = _flat(Interpreter(convert_model(part)).predict(inputs))
+        return not (_errors(_predict(part, inputs), converted) <= tolerance).all()
+
+    return _bisect(layers, differs)
+
+
+def _bisect(layers: list, differs: Callable[[Any], bool]) -> str | None:
+    low, high = 0, len(layers) - 1
+    try:
+        while low < high:
+            middle = (low + high) // 2
+            if differs(layers[middle]):
+                high = middle
+            else:
+                low = middle + 1
+        return layers[low].name if layers and differs(layers[low]) else None
+    except Exception:  # a part of the model may not convert on its own; the error itself is reported anyway
+        return None

@@ -1,0 +1,156 @@
+"""Everything that touches Larq Compute Engine: conversion and the interpreter."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfbnas.errors import UserError
+from tfbnas.export.quiet import captured
+
+_DTYPES = {"float32": tf.float32, "int8": tf.int8}
+
+
+class ExportError(UserError):
+    """A model that cannot be exported as it declares itself, with the layer, the reason and the remedy."""
+
+
+def _engine() -> Any:
+    """The module `larq_compute_engine`, imported when it is needed: Linux on aarch64 has none.
+
+    Raises:
+      UserError: It is not installed.
+    """
+    try:
+        import larq_compute_engine
+    except ImportError as error:
+        raise UserError(
+            "Conversion and parity check need larq-compute-engine, which is not installed here "
+            f"({error}). Export on Linux x86-64, macOS or Windows with Python 3.10-3.12: pip install "
+            "'larq-compute-engine==0.16.*'; Linux aarch64 has no such package."
+        ) from error
+    return larq_compute_engine
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages on which an exported file depends."""
+    found = {}
+    for package in ("tensorflow", "tf_keras", "larq", "larq-compute-engine", "tfbnas"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def write_saved_model(model: tf.keras.Model, directory: str | os.PathLike) -> None:
+    """Writes a SavedModel for serving, which TensorFlow loads without Keras, larq or tfbnas.
+
+    Its one signature `serving_default` runs the model at inference on a batch of any size.
+    """
+    specs = [tf.TensorSpec([None, *t.shape[1:]], t.dtype, name=f"inputs_{i}") for i, t in enumerate(model.inputs)]
+
+    def serve(*inputs):
+        outputs = tf.nest.flatten(model(list(inputs) if len(inputs) > 1 else inputs[0], training=False))
+        return {f"outputs_{i}" if len(outputs) > 1 else "outputs": tensor for i, tensor in enumerate(outputs)}
+
+    module = tf.Module()
+    module.variables_ = list(model.variables)
+    module.serve = tf.function(serve, input_signature=specs)
+    with captured():
+        tf.saved_model.save(module, str(directory), signatures={"serving_default": module.serve})
+
+
+def convert(
+    saved_model: str | os.PathLike, *, input_type: str = "float32", output_type: str = "float32", target: str = "arm"
+) -> bytes:
+    """Converts a SavedModel of one signature to a TFLite flatbuffer with LCE's binary operators.
+
+    The batch size None becomes 1.
+
+    Args:
+      saved_model: Directory, as `write_saved_model` writes it.
+      input_type: "float32" or "int8", the latter for models that carry quantisation ranges. Default: "float32".
+      output_type: Likewise.
+      target: "arm" or "xcore". Default: "arm".
+
+    Raises:
+      ExportError: The converter fails; its own output is in the message.
+      UserError: LCE is not installed.
+    """
+    engine = _engine()
+    failure, flatbuffer = None, b""
+    with captured() as log:
+        try:
+            # convert_keras_model would fall back to another way with nothing but a warning; this one fails or works.
+            flatbuffer = engine.convert_saved_model(
+                str(saved_model),
+                inference_input_type=_DTYPES[input_type],
+                inference_output_type=_DTYPES[output_type],
+                target=target,
+            )
+        except Exception as error:  # the converter raises bare Exception and errors of several libraries
+            failure = error
+    if failure is not None or not flatbuffer:
+        raise ExportError(
+            f"Larq Compute Engine could not convert the model: {str(failure or 'no result').strip()}\n"
+            f"Output of the converter:\n{_essence(log.text)}"
+        ) from failure
+    return bytes(flatbuffer)
+
+
+def convert_model(model: tf.keras.Model, **options: Any) -> bytes:
+    """`convert` for a Keras model, through a SavedModel in a temporary directory."""
+    _engine()
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "saved_model"
+        write_saved_model(model, path)
+        return convert(path, **options)
+
+
+def _essence(text: str, lines: int = 15) -> str:
+    """The last lines of a log without TensorFlow's start-up chatter."""
+    chatter = ("cuda", "oneDNN", "AVX", "WARNING: All log messages", "TF-TRT", "rebuild TensorFlow", "MLIR V1")
+    kept = [line for line in text.splitlines() if line.strip() and not any(word in line for word in chatter)]
+    return "\n".join(kept[-lines:]) or "(nothing)"
+
+
+class Interpreter:
+    """Runs a flatbuffer with LCE's kernels on this machine (correct on x86, but not representative in speed).
+
+    Args:
+      flatbuffer: A converted model.
+      threads: Threads of the interpreter. Default: 1.
+
+    Raises:
+      UserError: LCE is not installed.
+    """
+
+    def __init__(self, flatbuffer: bytes, *, threads: int = 1):
+        _engine()
+        from larq_compute_engine.tflite.python.interpreter import Interpreter as LceInterpreter
+
+        with captured():
+            self._interpreter = LceInterpreter(flatbuffer, num_threads=threads)
+
+    @property
+    def input_types(self) -> list[str]:
+        """NumPy names of the input dtypes."""
+        return [np.dtype(t).name for t in self._interpreter.input_types]
+
+    @property
+    def output_types(self) -> list[str]:
+        """NumPy names of the output dtypes."""
+        return [np.dtype(t).name for t in self._interpreter.output_types]
+
+    def predict(self, inputs: np.ndarray | list[np.ndarray]) -> list[np.ndarray]:
+        """All outputs for a batch of inputs, computed one example at a time."""
+        with captured():
+            outputs = self._interpreter.predict(inputs)
+        return outputs if isinstance(outputs, list) else [outputs]

@@ -1,0 +1,51 @@
+"""Holds back what C++ libraries write to stdout and stderr, and shows it when it explains a failure."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Iterator
+
+_lock = threading.RLock()
+
+
+class Captured:
+    """What was written while `captured()` was open; `text` is complete when it has closed."""
+
+    text: str = ""
+
+
+@contextlib.contextmanager
+def captured() -> Iterator[Captured]:
+    """Collects what is written to the file descriptors 1 and 2 of the process, and Python's warnings.
+
+    `sys.stdout` and `sys.stderr` stay as they are: loggers that are set up meanwhile keep hold of them.
+    The output of other threads is collected too.
+    """
+    result = Captured()
+    with _lock, tempfile.TemporaryFile() as file, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _flush()
+        saved = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+        try:
+            for descriptor in saved:
+                os.dup2(file.fileno(), descriptor)
+            yield result
+        finally:
+            _flush()
+            for descriptor, original in saved.items():
+                os.dup2(original, descriptor)
+                os.close(original)
+            file.seek(0)
+            messages = [f"{warning.category.__name__}: {warning.message}" for warning in caught]
+            result.text = "\n".join([file.read().decode("utf-8", "replace"), *messages])
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()

@@ -1,0 +1,24 @@
+"""Binary building blocks on Larq layers."""
+
+import tensorflow as tf
+
+from tfbnas.layers.convolution import BinaryConv2D, Dense, FloatConv2D
+from tfbnas.layers.normalization import BatchNormalization
+from tfbnas.layers.quantizers import LearnedStep, StandardizedSign
+from tfbnas.layers.width import OpenWidth
+
+__all__ = [
+    "BatchNormalization",
+    "BinaryConv2D",
+    "Dense",
+    "FloatConv2D",
+    "LearnedStep",
+    "OpenWidth",
+    "StandardizedSign",
+    "blocks",
+]
+
+
+def blocks(binary: bool) -> tuple[type[tf.keras.layers.Layer], type[tf.keras.layers.Layer]]:
+    """Classes of activation and convolution, binary or in full precision, for builders that offer both forms."""
+    return (LearnedStep, BinaryConv2D) if binary else (tf.keras.layers.ReLU, FloatConv2D)

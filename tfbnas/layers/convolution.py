@@ -1,0 +1,98 @@
+"""Convolutions and the dense layer, for channel numbers that are given or still to be chosen."""
+
+from __future__ import annotations
+
+import larq as lq
+import tensorflow as tf
+
+from tfbnas.layers.quantizers import StandardizedSign
+from tfbnas.layers.width import OpenLayer, maybe_aligned, pad_to_layout, static_size
+
+
+class _SizedConvolution(OpenLayer):
+    """What float and binary convolution share: a kernel of open size, no bias (BatchNormalization follows)."""
+
+    def __init__(self, filters, kernel_size, strides=1, **kwargs):
+        for name in ("use_bias", "padding"):
+            kwargs.pop(name, None)
+        super().__init__(
+            1 if static_size(filters) is None else filters,
+            kernel_size,
+            strides=strides,
+            padding="same",
+            use_bias=False,
+            **kwargs,
+        )
+        self.filters = maybe_aligned(filters, self.name)
+
+    def build(self, input_shape):
+        self._dimensions = (*self.kernel_size, self.input_channels(input_shape), self.filters)
+        self.kernel = self.add_sized_weight("kernel", self._dimensions, self.kernel_initializer)
+        self.built = True
+
+    def convolve(self, inputs, kernel):
+        kernel = pad_to_layout(kernel, self._dimensions)
+        return tf.nn.conv2d(inputs, tf.cast(kernel, inputs.dtype), self.strides, "SAME")
+
+    def compute_output_shape(self, input_shape):
+        height, width = (
+            None if size is None else -(-size // stride) for size, stride in zip(input_shape[1:3], self.strides)
+        )
+        return tf.TensorShape((input_shape[0], height, width, static_size(self.filters)))
+
+
+@lq.utils.register_keras_custom_object
+class FloatConv2D(_SizedConvolution, tf.keras.layers.Conv2D):
+    """Convolution in full precision without bias, `padding="same"` with zeros. For the first layer.
+
+    Args:
+      filters: Output channels, an integer or an OpenWidth.
+      kernel_size: Integer or pair.
+      strides: Integer or pair. Default: 1.
+    """
+
+    def __init__(self, filters, kernel_size, strides=1, **kwargs):
+        kwargs.setdefault("kernel_initializer", "he_normal")
+        super().__init__(filters, kernel_size, strides, **kwargs)
+
+    def call(self, inputs):
+        return self.convolve(inputs, self.kernel)
+
+
+@lq.utils.register_keras_custom_object
+class BinaryConv2D(_SizedConvolution, lq.layers.QuantConv2D):
+    """Convolution of {0, 1} activations with +-1 kernels, `padding="same"` with zeros, no bias.
+
+    The input must come from a LearnedStep (several convolutions may read the same one), and a BatchNormalization
+    must follow: it absorbs the positive scales alpha and E|w| of DMS Eq. 1-2.
+
+    Args:
+      filters: Output channels, an integer or an OpenWidth.
+      kernel_size: Integer or pair.
+      strides: Integer or pair. Default: 1.
+      kernel_quantizer: Larq quantiser. Default: `StandardizedSign()`.
+    """
+
+    def __init__(self, filters, kernel_size, strides=1, **kwargs):
+        kwargs.setdefault("kernel_initializer", "he_normal")
+        # Standardised kernels cannot starve, which Larq warns of where a constraint is missing.
+        kwargs["kernel_quantizer"] = kwargs.get("kernel_quantizer") or StandardizedSign()
+        super().__init__(filters, kernel_size, strides, **kwargs)
+
+    def call(self, inputs):
+        return self.convolve(inputs, self.kernel_quantizer(self.kernel))
+
+
+@lq.utils.register_keras_custom_object
+class Dense(OpenLayer, tf.keras.layers.Dense):
+    """Dense layer in full precision whose input may have an open width. For the last layer."""
+
+    def build(self, input_shape):
+        self._dimensions = (self.input_channels(input_shape), self.units)
+        self.kernel = self.add_sized_weight("kernel", self._dimensions, self.kernel_initializer)
+        self.bias = self.add_sized_weight("bias", (self.units,), self.bias_initializer)
+        self.built = True
+
+    def call(self, inputs):
+        kernel = pad_to_layout(self.kernel, self._dimensions)
+        return tf.matmul(inputs, tf.cast(kernel, inputs.dtype)) + tf.cast(self.bias, inputs.dtype)

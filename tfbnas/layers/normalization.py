@@ -1,0 +1,63 @@
+"""Batch normalisation that keeps or masks channels."""
+
+from __future__ import annotations
+
+import larq as lq
+import tensorflow as tf
+
+from tfbnas.layers.width import OpenLayer, OpenWidth, pad_to_layout
+
+
+@lq.utils.register_keras_custom_object
+class BatchNormalization(OpenLayer, tf.keras.layers.BatchNormalization):
+    """Batch normalisation over the last axis; where that axis is an OpenWidth, its mask multiplies the result.
+
+    The mask must act behind the normalisation: a factor per channel in front of it is cancelled. It is folded into
+    scale and offset, (m * gamma) x + (m * beta), so that it costs no pass over the activations.
+
+    Args:
+      momentum: Of the moving statistics. Default 0.9 (binary networks: statistics move fast).
+      epsilon: Added to the variance. Default 1e-5.
+    """
+
+    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs):
+        super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
+
+    def build(self, input_shape):
+        channels = self.input_channels(input_shape)
+        self.width = channels if isinstance(channels, OpenWidth) else None
+        self.gamma = self.add_sized_weight("gamma", (channels,), "ones")
+        self.beta = self.add_sized_weight("beta", (channels,), "zeros")
+        self.moving_mean = self.add_sized_weight("moving_mean", (channels,), "zeros", trainable=False)
+        self.moving_variance = self.add_sized_weight("moving_variance", (channels,), "ones", trainable=False)
+        self.built = True
+
+    def call(self, inputs, training=None):
+        training = self._is_training(training)
+        gamma, beta = tf.cast(self.gamma, tf.float32), tf.cast(self.beta, tf.float32)
+        if self.width is not None and self.width.mask is not None:
+            mask = self.width.mask()
+            gamma, beta = gamma * mask, beta * mask
+        output, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs,
+            self._padded(gamma),
+            self._padded(beta),
+            mean=self._padded(self.moving_mean),
+            variance=self._padded(self.moving_variance, fill=1.0),
+            epsilon=self.epsilon,
+            is_training=training,
+            exponential_avg_factor=1.0 - self.momentum if training else 1.0,
+        )
+        if training:
+            size = None if self.width is None else self.width.size
+            self.moving_mean.assign(mean[:size])
+            self.moving_variance.assign(variance[:size])
+        return output
+
+    def _padded(self, value, fill: float = 0.0):
+        return pad_to_layout(tf.cast(value, tf.float32), [self.width or 0], fill)
+
+    @staticmethod
+    def _is_training(training) -> bool:
+        training = tf.keras.backend.learning_phase() if training is None else training
+        return bool(training if isinstance(training, int) else tf.get_static_value(training))

@@ -1,0 +1,182 @@
+"""Numbers of channels that are still to be chosen, and the variables whose shape depends on them."""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+
+LAYOUT_MULTIPLE = 16
+"""Channels of an activation with open width are rounded up to this: others leave oneDNN's vector path (batch
+normalisation of 27 channels takes ten times as long as of 32)."""
+
+
+_aligned = False
+
+
+@contextlib.contextmanager
+def aligned_activations() -> Iterator[None]:
+    """Layers built inside give their activations a number of channels for which the CPU has fast kernels.
+
+    Given channel numbers that are no multiple of LAYOUT_MULTIPLE become OpenWidths of that size. The variables and the
+    computed values are those of the same network built outside, so weights go from one to the other as they are.
+    """
+    global _aligned
+    before, _aligned = _aligned, True
+    try:
+        yield
+    finally:
+        _aligned = before
+
+
+def maybe_aligned(channels: Channels, name: str) -> Channels:
+    """The channels a layer should work with: an OpenWidth inside `aligned_activations` where that is faster."""
+    if _aligned and not isinstance(channels, OpenWidth) and channels % LAYOUT_MULTIPLE:
+        return OpenWidth(name, channels)
+    return channels
+
+
+class OpenWidth:
+    """A number of channels that may change.
+
+    Layers accept it wherever they accept an integer number of channels. Their variables then have `size` channels now;
+    `tfbnas.layers.resizing.resize` changes that without retracing, because the graph knows the dimension only as `None`.
+    Activations have `layout()` channels, of which those from `size` on are zero: layers pad kernels with zeros as they
+    use them, so that no value of the network depends on the layout.
+
+    Args:
+      name: Name of the choice; the key under which an Architecture stores the chosen number.
+      base: Channels of the network as published (expansion ratio 1).
+      size: Channels that the variables have at first. Default: `base`.
+
+    Attributes:
+      size: Scalar int32 variable, channels of the variables now.
+      mask: Function without arguments that returns a float32 tensor of shape `[size]`, by which BatchNormalization
+        multiplies its output; `None` keeps all channels. A search method sets it.
+    """
+
+    def __init__(self, name: str, base: int, *, size: int | None = None):
+        self.name = name
+        self.base = base
+        self.size = tf.Variable(size or base, dtype=tf.int32, trainable=False, name=f"{name}/size")
+        self.mask: Callable[[], tf.Tensor] | None = None
+
+    def layout(self) -> tf.Tensor:
+        """Channels of activations now: `size`, rounded up."""
+        return -(-self.size // LAYOUT_MULTIPLE) * LAYOUT_MULTIPLE
+
+    def __repr__(self) -> str:
+        return f"OpenWidth({self.name!r}, base={self.base})"
+
+
+Channels = int | OpenWidth
+
+
+def static_size(channels: Channels) -> int | None:
+    """The number of channels where it is known when the graph is built, else `None`."""
+    return None if isinstance(channels, OpenWidth) else int(channels)
+
+
+def present_size(channels: Channels) -> int:
+    """The number of channels that variables have now (reads a variable: eager only)."""
+    return int(channels.size.numpy()) if isinstance(channels, OpenWidth) else int(channels)
+
+
+def pad_to_layout(value: tf.Tensor, dimensions: Sequence[Channels], fill: float = 0.0) -> tf.Tensor:
+    """A variable's value as the layers compute with it: open dimensions filled up to their layout."""
+    if None not in map(static_size, dimensions):
+        return value
+    behind = [d.layout() - d.size if isinstance(d, OpenWidth) else 0 for d in dimensions]
+    return tf.pad(value, [[0, count] for count in behind], constant_values=fill)
+
+
+@dataclass(frozen=True, eq=False)
+class OpenWeight:
+    """A variable of which at least one dimension is an OpenWidth.
+
+    Attributes:
+      variable: The variable; its static shape is `None` where a dimension is open.
+      dimensions: One integer or OpenWidth per axis.
+      initializer: Gives new channels their values.
+      key: Name that is unique in the network; new values depend on it and on a seed only.
+    """
+
+    variable: tf.Variable
+    dimensions: tuple[Channels, ...]
+    initializer: Any
+    key: str
+
+    def fresh(self, seed: int) -> tf.Tensor:
+        """A freshly initialised value of the present shape."""
+        return initial_value(self.initializer, [present_size(d) for d in self.dimensions], seed, self.key)
+
+
+def initial_value(initializer, shape: Sequence[int], seed: int, key: str) -> tf.Tensor:
+    """Value of a Keras initialiser that depends on nothing but its configuration, `shape`, `seed` and `key`."""
+    config = initializer.get_config()
+    if "seed" in config:
+        config["seed"] = (seed * 1_000_003 + zlib.crc32(key.encode())) % (2**31 - 1)
+    return type(initializer).from_config(config)(tuple(shape), dtype=tf.float32)
+
+
+class OpenLayer(tf.keras.layers.Layer):
+    """Mixin for layers whose input or output channels may be an OpenWidth.
+
+    Attributes:
+      open_weights: The layer's OpenWeights; empty when all its channels are given.
+    """
+
+    open_weights: tuple[OpenWeight, ...] = ()
+    _open_input: Channels | None = None
+
+    def __call__(self, inputs, *args, **kwargs):
+        if not self.built and tf.keras.backend.is_keras_tensor(inputs):
+            self._open_input = channels_of(inputs)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def input_channels(self, input_shape) -> Channels:
+        """Channels of the input: from the graph where they are open, else from the shape."""
+        return int(input_shape[-1]) if self._open_input is None else self._open_input
+
+    def add_sized_weight(self, name: str, dimensions: Sequence[Channels], initializer, *, trainable: bool = True):
+        """Like `add_weight`, for dimensions of which some may be open.
+
+        Args:
+          name: Name of the variable inside the layer.
+          dimensions: One integer or OpenWidth per axis.
+          initializer: Keras initialiser, or its name.
+          trainable: Whether the optimiser updates it. Default: True.
+        """
+        initializer = tf.keras.initializers.get(initializer)
+        if None not in map(static_size, dimensions):
+            return self.add_weight(name=name, shape=dimensions, initializer=initializer, trainable=trainable)
+        key = f"{self.name}/{name}"
+        sizes = [present_size(d) for d in dimensions]
+        variable = tf.Variable(
+            initial_value(initializer, sizes, 0, key),
+            shape=[static_size(d) for d in dimensions],
+            trainable=trainable,
+            name=key,
+        )
+        self.open_weights += (OpenWeight(variable, tuple(dimensions), initializer, key),)
+        return variable
+
+
+def channels_of(tensor) -> Channels:
+    """Channels (last axis) of a Keras tensor: an integer, or the OpenWidth that decides them.
+
+    Follows the graph upward to the layer that sets the number, one with `filters`; every other layer is taken to
+    keep the channels of its first input.
+    """
+    if tensor.shape[-1] is not None:
+        return int(tensor.shape[-1])
+    history = tensor._keras_history
+    filters = getattr(history.layer, "filters", None)
+    if filters is not None:
+        return filters
+    return channels_of(tf.nest.flatten(history.layer.get_input_at(history.node_index))[0])

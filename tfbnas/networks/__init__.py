@@ -1,0 +1,69 @@
+"""One builder per network family; the plain network and the one with open choices come out of the same function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tfbnas.architecture import Architecture
+from tfbnas.errors import UserError, nearest
+from tfbnas.networks.resnet import resnet18
+from tfbnas.networks.vgg import vgg11
+
+Choose = Callable[[str, Any], Any]
+Builder = Callable[..., tf.keras.Model]
+
+_BUILDERS: dict[str, Builder] = {"resnet18": resnet18, "vgg11": vgg11}
+
+
+def register(name: str, builder: Builder) -> Builder:
+    """Adds a network family, so that an Architecture can name it.
+
+    Args:
+      name: Key of the family.
+      builder: `builder(choose, *, input_shape, classes, **options)` returns a functional Keras model. It calls
+        `choose(name, default)` once for every choice and gives what comes back to its layers.
+
+    Raises:
+      UserError: The name belongs to another builder.
+    """
+    if _BUILDERS.setdefault(name, builder) is not builder:
+        raise UserError(f"Expected a new name for the network family. Received: {name!r}, which is taken.")
+    return builder
+
+
+def builder(name: str) -> Builder:
+    """The builder of a network family.
+
+    Raises:
+      UserError: No family has that name.
+    """
+    if name not in _BUILDERS:
+        known = sorted(_BUILDERS)
+        raise UserError(f"Expected a network family out of {known}. Received: {name!r}.{nearest(name, known)}")
+    return _BUILDERS[name]
+
+
+def build(architecture: Architecture) -> tf.keras.Model:
+    """The plain network of an architecture, with fresh weights.
+
+    Raises:
+      UserError: The family is unknown, or the architecture has a choice that the family does not ask for.
+    """
+    asked = set()
+
+    def choose(name: str, default: Any) -> Any:
+        asked.add(name)
+        return architecture.choices.get(name, default)
+
+    model = builder(architecture.network)(
+        choose, input_shape=architecture.input_shape, classes=architecture.classes, **architecture.options
+    )
+    for name in architecture.choices:
+        if name not in asked:
+            raise UserError(
+                f"Expected choices of the network {architecture.network!r}. Received: {name!r}.{nearest(name, asked)}"
+            )
+    return model

@@ -1,0 +1,58 @@
+"""ResNet-18 with binary convolutions (He et al., CVPR 2016), in CIFAR and ImageNet form."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfbnas.layers import BatchNormalization, Dense, FloatConv2D, blocks
+
+_LARGEST_CIFAR_FORM = 64
+
+
+def resnet18(choose, *, input_shape=(32, 32, 3), classes=10, base: int | None = None, binary: bool = True):
+    """Four stages of two blocks of two 3x3 convolutions; first and last layer float, the others binary.
+
+    Choices: "stem", the stream's channels up to the first downsampling block; "stageN/stream" for N in 2..4, the
+    stream's channels from there on (DMS Fig. 2, r2); "stageN/blockM/inner", the channels between a block's convolutions.
+    The stream stays real-valued, without ReLU: the {0, alpha} quantiser in front of each convolution is the
+    nonlinearity. In a downsampling block both convolutions read the same quantised tensor.
+
+    Args:
+      choose: `choose(name, base channels)` gives the channels of each choice.
+      input_shape: Height, width, channels. Above 64 pixels the ImageNet form: 7x7 stem of stride 2, then a max pool.
+      classes: Units of the last layer.
+      base: Channels of the first stage. Default: 16 (the paper's CIFAR form, a quarter), 64 in the ImageNet form.
+      binary: False gives the network in full precision: ReLU for the quantisers, float kernels under the same names.
+
+    Returns:
+      Functional model from images to logits `[batch, classes]`, float32.
+    """
+    large = input_shape[0] > _LARGEST_CIFAR_FORM
+    base = base or (64 if large else 16)
+    quantize, convolution = blocks(binary)
+    inputs = tf.keras.Input(input_shape)
+    stream = choose("stem", base)
+    x = FloatConv2D(stream, 7 if large else 3, 2 if large else 1, name="stem")(inputs)
+    if large:
+        x = tf.keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")(x)
+    x = BatchNormalization(name="stem_bn")(x)
+    for stage in range(1, 5):
+        channels = base * 2 ** (stage - 1)
+        for block in (1, 2):
+            scope = f"stage{stage}_block{block}"
+            downsample = stage > 1 and block == 1
+            bits = quantize(name=f"{scope}_step1")(x)
+            if downsample:
+                stream = choose(f"stage{stage}/stream", channels)
+                x = convolution(stream, 1, 2, name=f"{scope}_shortcut")(bits)
+                x = BatchNormalization(name=f"{scope}_shortcut_bn")(x)
+            inner = choose(f"stage{stage}/block{block}/inner", channels)
+            y = convolution(inner, 3, 2 if downsample else 1, name=f"{scope}_conv1")(bits)
+            y = BatchNormalization(name=f"{scope}_bn1")(y)
+            y = quantize(name=f"{scope}_step2")(y)
+            y = convolution(stream, 3, name=f"{scope}_conv2")(y)
+            y = BatchNormalization(name=f"{scope}_bn2")(y)
+            x = tf.keras.layers.Add(name=f"{scope}_add")([x, y])
+    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    outputs = Dense(classes, name="logits", dtype="float32")(x)
+    return tf.keras.Model(inputs, outputs, name="resnet18")

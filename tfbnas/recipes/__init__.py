@@ -1,0 +1,1 @@
+"""Programs: `python -m tfbnas.recipes.<method>_<network>`."""

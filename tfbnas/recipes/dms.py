@@ -1,0 +1,279 @@
+"""Differentiable dimension search as a recipe: search, retraining, baselines, export, report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import tensorflow as tf
+
+from tfbnas import data, precision, training
+from tfbnas.architecture import Architecture
+from tfbnas.checkpoints import Checkpoints
+from tfbnas.costs import MIB, Budget, Memory
+from tfbnas.errors import UserError
+from tfbnas.files import write_json
+from tfbnas.recipes import stages
+from tfbnas.recipes.settings import Command
+from tfbnas.run import RunDirectory
+from tfbnas.search.dms import DMS
+
+
+@dataclass
+class BudgetSettings:
+    """What the searched network may cost.
+
+    Attributes:
+      memory: MiB of the weights, binary ones at one bit.
+      counting: paper (kernels and the last bias) or deployed (and two floats per normalised channel).
+      penalty_weight: Loss that twice the budget adds; times penalty_unit's share of the budget.
+      penalty_unit: What the weight is per: the budget itself, or a KiB of excess (DMS Eq. 7 names no unit).
+    """
+
+    memory: float = 0.12
+    counting: Literal["paper", "deployed"] = "paper"
+    penalty_weight: float = 0.3
+    penalty_unit: Literal["budget", "KiB"] = "budget"
+
+    def make(self) -> Budget:
+        per_budget = self.penalty_weight * (self.memory * 1024 if self.penalty_unit == "KiB" else 1.0)
+        return Budget(Memory(self.counting), self.memory * MIB, per_budget)
+
+    def check(self) -> None:
+        stages.require_positive("budget", memory=self.memory)
+        self.make()
+
+
+@dataclass
+class SearchSettings:
+    """Differentiable dimension search (DMS).
+
+    Attributes:
+      rounds: Changes of the widths; a round trains weights, then the ratios.
+      weight_epochs: Epochs of the weights in a round, on one half of the training images.
+      architecture_steps: Updates of the ratios in a round, on the other half; null for one pass.
+      batch_size: Images per step, of both kinds.
+      initial_ratio: Expansion ratio mu of every width at the start.
+      initial_sigma: Scale of the distribution in the first round.
+      final_sigma: The same in the last round.
+      minimal_ratio: Least ratio of a candidate.
+      minimal_edge: Least value of mu - 0.4 sigma.
+      temperature: Of the Gumbel-softmax.
+      learning_rate: Of SGD for the weights, at the start of a round.
+      final_learning_rate: The same at its end (cosine).
+      momentum: Of SGD.
+      weight_decay: Of SGD.
+      architecture_learning_rate: Of Adam for the ratios.
+      best_effort: Whether weights survive a change of widths.
+      compare_best_effort: Whether the search runs a second time with best_effort switched, for the report's figure.
+    """
+
+    rounds: int = 12
+    weight_epochs: int = 1
+    architecture_steps: int | None = None
+    batch_size: int = 128
+    initial_ratio: float = 1.5
+    initial_sigma: float = 1.0
+    final_sigma: float = 0.3
+    minimal_ratio: float = 0.3
+    minimal_edge: float = 0.25
+    temperature: float = 1.0
+    learning_rate: float = 0.05
+    final_learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    architecture_learning_rate: float = 4e-3
+    best_effort: bool = True
+    compare_best_effort: bool = False
+
+    def check(self) -> None:
+        names = "rounds weight_epochs batch_size initial_ratio initial_sigma final_sigma minimal_ratio temperature "
+        names += "learning_rate final_learning_rate architecture_learning_rate"
+        stages.require_positive("search", **{name: getattr(self, name) for name in names.split()})
+        if self.architecture_steps is not None:
+            stages.require_positive("search", architecture_steps=self.architecture_steps)
+        if self.final_sigma > self.initial_sigma:
+            raise UserError(
+                "Expected `search.final_sigma` to be at most `search.initial_sigma`. "
+                f"Received: {self.final_sigma} above {self.initial_sigma}."
+            )
+
+
+@dataclass
+class Settings:
+    """Settings of a DMS recipe.
+
+    Attributes:
+      seed: Of everything random.
+      precision: Number format of training: float32, bfloat16, or auto (bfloat16 where this CPU computes with it).
+    """
+
+    seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    data: stages.DataSettings = field(default_factory=stages.DataSettings)
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
+    train: stages.TrainSettings = field(default_factory=stages.TrainSettings)
+    baselines: stages.BaselineSettings = field(default_factory=stages.BaselineSettings)
+    export: stages.ExportSettings = field(default_factory=stages.ExportSettings)
+
+
+def run(command: Command[Settings], network: str) -> None:
+    """Runs all stages of a DMS recipe that the run directory does not hold yet.
+
+    Args:
+      command: What the command line asks for.
+      network: Name of the network family.
+    """
+    settings = command.settings
+    settings.precision = precision.resolve(settings.precision)
+    images = settings.data.load()
+    images.train.steps(settings.train.batch_size)
+    with stages.open_run(command) as directory:
+        found = search_stage(directory, "search", network, images, settings)
+        if settings.search.compare_best_effort:
+            other = replace(settings.search, best_effort=not settings.search.best_effort)
+            search_stage(directory, "search-no-bei", network, images, replace(settings, search=other))
+        architecture = Architecture.from_dict(found["architecture"])
+        architecture.save(directory.path / "architecture.json")
+
+        def train(key: str, label: str, what: Architecture) -> None:
+            stages.train_stage(
+                directory, key, label, what, images, settings.train, precision=settings.precision, seed=settings.seed
+            )
+
+        train("searched", "DMS", architecture)
+        stages.export_stage(
+            directory, "searched", images, settings.train, settings.export, precision=settings.precision
+        )
+        stages.report.write(directory.path)
+        for ratio in settings.baselines.ratios:
+            train(f"uniform-{ratio:.2f}", f"BNN {ratio:g}x", uniform(architecture, found, ratio))
+        if settings.baselines.equal_memory:
+            train("equal-memory", "uniform, equal memory", equal_memory(architecture, found, settings))
+        stages.finish(directory)
+
+
+def make_search(network: str, images: data.ImageData, settings: Settings) -> DMS:
+    """The search model of the settings, compiled.
+
+    Raises:
+      UserError: The budget is below the smallest network.
+    """
+    own = settings.search
+    tf.keras.utils.set_random_seed(settings.seed)
+    with precision.precision(settings.precision):
+        search = DMS(
+            network,
+            budget=settings.budget.make(),
+            input_shape=images.input_shape,
+            classes=images.classes,
+            initial_ratio=own.initial_ratio,
+            initial_sigma=own.initial_sigma,
+            final_sigma=own.final_sigma,
+            minimal_ratio=own.minimal_ratio,
+            minimal_edge=own.minimal_edge,
+            temperature=own.temperature,
+            best_effort=own.best_effort,
+            seed=settings.seed,
+        )
+    steps = own.weight_epochs * images.train.halves(seed=settings.seed)[0].steps(own.batch_size)
+    search.compile(
+        tf.keras.optimizers.SGD(
+            tf.keras.optimizers.schedules.CosineDecayRestarts(
+                own.learning_rate, steps, t_mul=1.0, m_mul=1.0, alpha=own.final_learning_rate / own.learning_rate
+            ),
+            momentum=own.momentum,
+            weight_decay=own.weight_decay or None,
+        ),
+        tf.keras.optimizers.Adam(own.architecture_learning_rate),
+    )
+    return search
+
+
+def search_stage(
+    directory: RunDirectory, name: str, network: str, images: data.ImageData, settings: Settings
+) -> dict[str, Any]:
+    """Searches the widths; a killed search goes on with its first unfinished round."""
+
+    def work() -> dict[str, Any]:
+        own = settings.search
+        search = make_search(network, images, settings)
+        checkpoints = Checkpoints(
+            directory.checkpoints(name),
+            network=search.network,
+            sizes=[width.size for width in search.widths],
+            variables=search.state,
+            weight_optimizer=search.optimizer,
+            architecture_optimizer=search.architecture_optimizer,
+        )
+        done, state = checkpoints.restore() or (0, {"history": [], "choices": []})
+        choices: list[dict[str, Any]] = list(state["choices"])
+
+        def scalars() -> dict[str, float]:
+            found = search.choices()
+            choices.append(found)
+            return {f"{key}/{choice}": value for choice, row in found.items() for key, value in row.items()}
+
+        def describe(logs: Mapping[str, Any]) -> dict[str, str]:
+            limit = search.budget.limit
+            return {"memory": f"{float(logs['cost']) / MIB:.3f}/{limit / MIB:.3f} MiB"} if "cost" in logs else {}
+
+        if done < own.rounds:
+            weights, architecture = images.train.halves(seed=settings.seed)
+            saving = stages.callbacks(
+                directory,
+                name,
+                checkpoints,
+                state["history"],
+                describe=describe,
+                scalars=scalars,
+                extra=lambda: {"choices": choices},
+            )
+            search.fit(
+                weights,
+                architecture,
+                rounds=own.rounds,
+                weight_epochs=own.weight_epochs,
+                batch_size=own.batch_size,
+                architecture_steps=own.architecture_steps,
+                initial_round=done,
+                callbacks=[stages.Timer(), *saving],
+            )
+            _, state = checkpoints.latest()
+        history = [
+            {**entry, "round": entry["epoch"] - 1, "memory": entry["cost"], "choices": row}
+            for entry, row in zip(state["history"], state["choices"], strict=True)
+        ]
+        return {
+            "seconds": sum(entry["seconds"] for entry in history),
+            "architecture": search.architecture().to_dict(),
+            "budget": search.budget.limit,
+            "cost": search.budget.cost.of(search.architecture()),
+            "history": history,
+        }
+
+    return stages.stage(directory, name, work)
+
+
+def uniform(architecture: Architecture, found: Mapping[str, Any], ratio: float) -> Architecture:
+    """The network with every width at `ratio` times its base."""
+    bases = {name: row["base"] for name, row in found["history"][-1]["choices"].items()}
+    return training.uniform(architecture, bases, ratio)
+
+
+def equal_memory(architecture: Architecture, found: Mapping[str, Any], settings: Settings) -> Architecture:
+    """The largest uniform network that takes no more memory than the searched one."""
+    cost = settings.budget.make().cost
+    limit = cost.of(architecture)
+    low, high = 0.0, 1.0
+    while cost.of(uniform(architecture, found, high)) <= limit:
+        low, high = high, 2 * high
+    for _ in range(12):
+        middle = (low + high) / 2
+        if cost.of(uniform(architecture, found, middle)) <= limit:
+            low = middle
+        else:
+            high = middle
+    return uniform(architecture, found, low)

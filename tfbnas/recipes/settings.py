@@ -1,0 +1,241 @@
+"""Settings of a recipe: nested dataclasses, filled from a preset, a YAML file and the command line.
+
+TensorFlow is not imported here, so that `--help` and mistakes are answered at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, NoReturn, TypeVar
+
+from tfbnas.errors import UserError, nearest
+from tfbnas.recipes.schema import OPTIONS, Schema
+from tfbnas.run import SETTINGS
+from tfbnas.serialization import dump_yaml, plain
+
+DEFAULT_PRESET = "quick"
+
+S = TypeVar("S")
+
+
+@dataclasses.dataclass(frozen=True)
+class Command(Generic[S]):
+    """What a command line asks for.
+
+    Attributes:
+      recipe: Name of the recipe, for instance "dms_resnet18".
+      preset: Name of the preset from which the settings started.
+      run_dir: The run directory (not made yet).
+      settings: The complete settings.
+    """
+
+    recipe: str
+    preset: str
+    run_dir: Path
+    settings: S
+
+    def to_dict(self) -> dict[str, Any]:
+        """The complete settings as JSON values, with the names of recipe and preset: what RunDirectory takes."""
+        return {"recipe": self.recipe, "preset": self.preset, **to_dict(self.settings)}
+
+
+def run_main(
+    function: Callable[[Command[S]], None],
+    settings_class: type[S],
+    *,
+    recipe: str,
+    description: str,
+    argv: Sequence[str] | None = None,
+) -> NoReturn:
+    """A recipe's program: parses the command line, calls `function`, and ends the process.
+
+    Exit codes: 0 done; 2 for a UserError, printed as `error: ...` without traceback; 130 after Ctrl-C, with the
+    command that goes on. Any other exception is a defect of the program and keeps its traceback.
+
+    Args:
+      function: Does the run.
+      settings_class: Dataclass of the recipe's settings.
+      recipe: Name of the module in `tfbnas.recipes`.
+      description: First lines of the help, usually the module's docstring.
+      argv: Arguments. Default: those of the process.
+    """
+    program = f"python -m tfbnas.recipes.{recipe}"
+    command: Command[S] | None = None
+    try:
+        command = parse(
+            settings_class,
+            sys.argv[1:] if argv is None else argv,
+            program=program,
+            description=description,
+            presets=preset_files(recipe),
+        )
+        function(command)
+    except UserError as error:
+        _leave(f"error: {error}", 2)
+    except KeyboardInterrupt:
+        again = ""
+        if command is not None and (command.run_dir / SETTINGS).exists():
+            again = f" To go on: {program} --run_dir {command.run_dir}"
+        _leave(f"Stopped.{again}", 130)
+    except Exception as error:
+        # Libraries wrap the operating system's error in types of their own.
+        if not any(text in str(error) for text in ("No space left on device", "Disk quota exceeded")):
+            raise
+        _leave("error: The disk is full. Free some space and run again with the same --run_dir; it goes on.", 2)
+    sys.exit(0)
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    # A progress bar may still stand on the line.
+    print(("\n" if sys.stderr.isatty() else "") + message, file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def parse(
+    settings_class: type[S],
+    argv: Sequence[str],
+    *,
+    program: str,
+    description: str,
+    presets: Mapping[str, str | os.PathLike],
+) -> Command[S]:
+    """Settings from, each over the one before: the dataclass's defaults, `--preset`, `--config`, the command line.
+
+    `--run_dir` of an existing run, without `--preset` and `--config`, starts from that run's settings. `--help` and
+    `--print_config` print and exit. A dataclass with a method `check()` has it called when all is known, inner ones
+    first; it raises UserError for values that do not go together.
+
+    Args:
+      settings_class: Dataclass; its fields are dataclasses or values of which every type is known to jsonargparse.
+        What a field means, and its unit, stands in the class's docstring ("Attributes:") or below the field.
+      argv: Arguments without the program's name.
+      program: How the program is called, for the help; its last word, behind the last dot, is the recipe's name.
+      description: First lines of the help.
+      presets: Name and YAML file of each preset.
+
+    Returns:
+      The command.
+
+    Raises:
+      UserError: Unknown setting or preset (with the nearest name), wrong type, missing or damaged file, or a `check`.
+      SystemExit: After `--help` and `--print_config`.
+    """
+    recipe = program.split()[-1].split(".")[-1]
+    schema = Schema(settings_class)
+    arguments, wants_help, wants_config = _tokens(argv, schema)
+    options = {name: arguments.pop(name, None) for name in OPTIONS}
+    try:
+        preset, values = _base(schema, recipe, options, presets)
+    except UserError:
+        if not wants_help:
+            raise
+        preset, values = DEFAULT_PRESET, schema.defaults()
+    if wants_help:
+        print(schema.help(values, program, description, list(presets)), end="")
+        sys.exit(0)
+    for key, text in arguments.items():
+        values[key] = schema.value_of_text(key, text)
+    settings = schema.build(values)
+    check(settings)
+    name = Path(options["config"]).stem if options["config"] else preset
+    run_dir = options["run_dir"] or default_run_dir(recipe, preset if name == Path(SETTINGS).stem else name)
+    command = Command(recipe, preset, Path(run_dir), settings)
+    if wants_config:
+        print(dump_yaml(command.to_dict()), end="")
+        sys.exit(0)
+    return command
+
+
+def _base(
+    schema: Schema, recipe: str, options: Mapping[str, str | None], presets: Mapping[str, str | os.PathLike]
+) -> tuple[str, dict[str, Any]]:
+    """Name of the preset, and the values before the command line's settings."""
+    preset, config, run_dir = (options[name] for name in ("preset", "config", "run_dir"))
+    if not preset and not config and run_dir and (Path(run_dir) / SETTINGS).exists():
+        config = str(Path(run_dir) / SETTINGS)
+    named, configured = schema.read(config, recipe) if config else (None, {})
+    name = preset or named or DEFAULT_PRESET
+    if name not in presets:
+        where = f"`preset` in {config}" if named and not preset else "`--preset`"
+        raise UserError(
+            f"Expected {where} to be one of {', '.join(presets)}. Received: {name!r}.{nearest(name, presets)}"
+        )
+    return name, {**schema.defaults(), **schema.read(presets[name], recipe)[1], **configured}
+
+
+def _tokens(argv: Sequence[str], schema: Schema) -> tuple[dict[str, str], bool, bool]:
+    """Name and text of each argument, and whether help or the settings are asked for."""
+    rest, arguments, wants_help, wants_config = list(argv), {}, False, False
+    while rest:
+        token = rest.pop(0)
+        name, equals, text = token.removeprefix("--").partition("=")
+        if token in ("-h", "--help"):
+            wants_help = True
+            continue
+        if token == "--print_config":
+            wants_config = True
+            continue
+        if not token.startswith("--"):
+            raise UserError(f"Expected arguments of the form --name value. Received: {token!r}.")
+        if name not in OPTIONS and name not in schema.leaves:
+            schema.unknown(name, "--", [*OPTIONS, "help", "print_config"])
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise UserError(f"Expected a value after --{name}. Received: {rest[0] if rest else 'nothing'}.")
+            text = rest.pop(0)
+        arguments[name] = text
+    return arguments, wants_help, wants_config
+
+
+def check(settings: Any) -> None:
+    """Calls `check()` of each dataclass in the settings that has it, inner ones first."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            check(value)
+    if callable(getattr(settings, "check", None)):
+        settings.check()
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """The complete settings as nested dictionaries of JSON values."""
+    return plain(dataclasses.asdict(settings))
+
+
+def to_yaml(settings: Any) -> str:
+    """The complete settings as YAML, which `--config` reads."""
+    return dump_yaml(to_dict(settings))
+
+
+def default_run_dir(recipe: str, preset: str) -> Path:
+    """A directory that is not there yet: `runs/<recipe>/<preset>-<date>-<time>`, below the working directory."""
+    first = path = Path("runs") / recipe / f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    number = 1
+    while path.exists():
+        number += 1
+        path = first.with_name(f"{first.name}-{number}")
+    return path
+
+
+def preset_files(recipe: str) -> dict[str, Path]:
+    """Name and YAML file of each preset of a recipe, `quick` first.
+
+    They are `<recipe>_<preset>.yaml` in the folder `recipes` of a checkout, `tfbnas/presets` of an installation.
+
+    Raises:
+      UserError: There are none.
+    """
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "presets", package.parent / "recipes"):
+        files = sorted(folder.glob(f"{recipe}_*.yaml"))
+        if files:
+            named = {file.stem[len(recipe) + 1 :]: file for file in files}
+            return dict(sorted(named.items(), key=lambda item: (item[0] != DEFAULT_PRESET, item[0])))
+    raise UserError(
+        f"Expected the presets of {recipe} in {package / 'presets'}, but there are none: install tfbnas anew."
+    )

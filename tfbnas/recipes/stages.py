@@ -1,0 +1,311 @@
+"""The stages that every method's recipe shares: data, training of plain networks, export, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import tensorflow as tf
+
+from tfbnas import data, report, training
+from tfbnas.architecture import Architecture
+from tfbnas.callbacks import Progress, SaveEveryEpoch, StopOnNaN, TensorBoardScalars
+from tfbnas.checkpoints import Checkpoints
+from tfbnas.costs import MIB, Memory
+from tfbnas.errors import UserError
+from tfbnas.export import export
+from tfbnas.recipes.settings import Command
+from tfbnas.run import RunDirectory
+
+
+@dataclass
+class DataSettings:
+    """Images to search and train on.
+
+    Attributes:
+      name: cifar10-quick (ships with tfbnas), a TFDS name, a TFDS directory, or a folder SPLIT/CLASS/*.jpg.
+      data_dir: Where prepared TFDS data sets lie; null for TFDS's own place.
+      image_size: Side in pixels to which images are scaled; null keeps images of one size as they are.
+    """
+
+    name: str = "cifar10-quick"
+    data_dir: str | None = None
+    image_size: int | None = None
+
+    def load(self) -> data.ImageData:
+        return data.load(self.name, data_dir=self.data_dir, image_size=self.image_size)
+
+
+@dataclass
+class TrainSettings:
+    """Training of the searched network and of the baselines, from scratch, all with the same schedule.
+
+    Attributes:
+      epochs: Passes over all training images.
+      batch_size: Images per step.
+      learning_rate: Of SGD, at the start.
+      schedule: cosine (to zero), or steps (divided by ten at each of `drops`).
+      drops: Fractions of the epochs at which the learning rate drops, for `steps`.
+      momentum: Of SGD.
+      weight_decay: Of SGD, on all weights.
+      full_precision_epochs: Epochs of the same network in full precision, from whose weights the binary one starts;
+        0 for none.
+    """
+
+    epochs: int = 16
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    schedule: Literal["cosine", "steps"] = "cosine"
+    drops: list[float] = field(default_factory=lambda: [140 / 300, 220 / 300, 260 / 300])
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    full_precision_epochs: int = 0
+
+    def check(self) -> None:
+        require_positive(
+            "train", epochs=self.epochs, batch_size=self.batch_size, learning_rate=self.learning_rate
+        )
+        if not all(0 < drop < 1 for drop in self.drops) or self.drops != sorted(self.drops):
+            raise UserError(f"Expected `train.drops` to be rising fractions in (0, 1). Received: {self.drops}.")
+
+    def learning_rates(self, steps: int) -> tf.keras.optimizers.schedules.LearningRateSchedule:
+        if self.schedule == "cosine":
+            return tf.keras.optimizers.schedules.CosineDecay(self.learning_rate, steps)
+        return training.piecewise_schedule(self.learning_rate, steps=steps, drops=self.drops)
+
+
+@dataclass
+class BaselineSettings:
+    """Networks that are trained beside the searched one, for comparison.
+
+    Attributes:
+      ratios: Uniform expansion ratios, for instance [1.0, 2.0].
+      equal_memory: Whether the uniform network with the memory of the searched one is trained, too.
+    """
+
+    ratios: list[float] = field(default_factory=lambda: [1.0])
+    equal_memory: bool = False
+
+    def check(self) -> None:
+        for ratio in self.ratios:
+            require_positive("baselines", ratios=ratio)
+
+
+@dataclass
+class ExportSettings:
+    """Export through Larq Compute Engine.
+
+    Attributes:
+      images: Test images on which the exported model must agree with the trained one.
+      tolerance: Largest relative error of the logits.
+    """
+
+    images: int = 256
+    tolerance: float = 1e-4
+
+    def check(self) -> None:
+        require_positive("export", images=self.images, tolerance=self.tolerance)
+
+
+def require_positive(group: str, **values: float) -> None:
+    """Raises UserError for the first value that is not positive."""
+    for name, value in values.items():
+        if not value > 0:
+            raise UserError(f"Expected `{group}.{name}` to be positive. Received: {name}={value}.")
+
+
+def open_run(command: Command) -> RunDirectory:
+    """The run directory of a command, new or to go on with."""
+    run = RunDirectory(command.run_dir, command.to_dict())
+    run.log(event="start", preset=command.preset)
+    return run
+
+
+def stage(run: RunDirectory, name: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """The result of a stage: from an earlier process, or from `work`, which is then stored."""
+    if not run.finished(name):
+        run.log(event="stage begins", stage=name)
+        result = work()
+        run.finish(name, result)
+        run.log(event="stage ends", stage=name)
+    return run.result(name)
+
+
+def callbacks(
+    run: RunDirectory,
+    name: str,
+    checkpoints: Checkpoints,
+    history: list[dict[str, Any]],
+    *,
+    describe: Callable[[Mapping[str, Any]], dict[str, str]] | None = None,
+    scalars: Callable[[], Mapping[str, float]] | None = None,
+    extra: Callable[[], Mapping[str, Any]] | None = None,
+) -> list[tf.keras.callbacks.Callback]:
+    """What accompanies every training stage: stop at NaN, progress bar, TensorBoard, log, checkpoints."""
+    return [
+        StopOnNaN(name),
+        Progress(name, describe=describe),
+        TensorBoardScalars(run.path / "tensorboard" / name, extra=scalars),
+        SaveEveryEpoch(checkpoints, history=history, extra=extra),
+        _Log(run, name),
+    ]
+
+
+class _Log(tf.keras.callbacks.Callback):
+    def __init__(self, run: RunDirectory, name: str):
+        super().__init__()
+        self.run, self.name = run, name
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.run.log(event="epoch", stage=self.name, epoch=epoch + 1, **{k: float(v) for k, v in logs.items()})
+
+
+class Timer(tf.keras.callbacks.Callback):
+    """Seconds of each epoch, in its logs: the sum over all epochs counts no time twice or between processes."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begin = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["seconds"] = time.perf_counter() - self.begin
+
+
+def train_stage(
+    run: RunDirectory,
+    key: str,
+    label: str,
+    architecture: Architecture,
+    images: data.ImageData,
+    settings: TrainSettings,
+    *,
+    precision: str,
+    seed: int,
+) -> dict[str, Any]:
+    """Trains the network of an architecture and tests it; a killed training goes on at its last epoch.
+
+    Returns:
+      The stage's result; the weights are the last checkpoint of the stage, see `trained`.
+    """
+    name = f"train-{key}"
+
+    def work() -> dict[str, Any]:
+        model, checkpoints = _model(run, key, architecture, images, settings, precision, seed)
+        steps = images.train.steps(settings.batch_size)
+        done, state = checkpoints.restore() or (0, {"history": []})
+        if not done and settings.full_precision_epochs:
+            _start_from_full_precision(run, key, model, architecture, images, settings, precision, seed)
+        if done < settings.epochs:
+            saving = callbacks(run, name, checkpoints, state["history"])
+            model.fit(
+                images.train.epochs(settings.batch_size, seed=seed, augment=True, start=done),
+                epochs=settings.epochs,
+                initial_epoch=done,
+                steps_per_epoch=steps,
+                callbacks=[Timer(), *saving],
+                verbose=0,
+            )
+            _, state = checkpoints.latest()
+        network = training.plain(model, architecture)
+        accuracy = test_accuracy(network, images.test)
+        return {
+            "label": label,
+            "architecture": architecture.to_dict(),
+            "accuracy": accuracy,
+            "seconds": sum(entry["seconds"] for entry in state["history"]),
+            "epochs": settings.epochs,
+            "memory": {counting: Memory(counting).of(architecture) for counting in ("paper", "deployed")},
+            "history": state["history"],
+        }
+
+    return stage(run, name, work)
+
+
+def _start_from_full_precision(run, key, model, architecture, images, settings, precision, seed) -> None:
+    """Trains the float twin of a network and copies its weights, which have the same names and shapes."""
+    twin = Architecture(
+        architecture.method,
+        architecture.network,
+        architecture.choices,
+        architecture.input_shape,
+        architecture.classes,
+        {**architecture.options, "binary": False},
+    )
+    own = TrainSettings(**{**vars(settings), "epochs": settings.full_precision_epochs, "full_precision_epochs": 0})
+    train_stage(run, f"float-{key}", "full precision", twin, images, own, precision=precision, seed=seed)
+    source, checkpoints = _model(run, f"float-{key}", twin, images, own, precision, seed)
+    checkpoints.restore()
+    for layer in source.layers:
+        if layer.weights:
+            target = model.get_layer(layer.name)
+            for weight, value in zip(target.weights, layer.weights, strict=True):
+                weight.assign(value)
+
+
+def _model(run, key, architecture, images, settings, precision, seed) -> tuple[tf.keras.Model, Checkpoints]:
+    """The trainable form of a network, compiled, and its checkpoints."""
+    model = training.trainable(architecture, precision=precision, seed=seed)
+    optimizer = training.compile_for_training(
+        model,
+        learning_rate=settings.learning_rates(images.train.steps(settings.batch_size) * settings.epochs),
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+    # The layers, not the model: that would bring its metrics along.
+    return model, Checkpoints(run.checkpoints(f"train-{key}"), layers=model.layers, optimizer=optimizer)
+
+
+def test_accuracy(network: tf.keras.Model, split: data.Split, batch_size: int = 500) -> float:
+    """Fraction of test images that the network classifies correctly."""
+    network.compile(metrics=["accuracy"], loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    batches = split.epoch(0, min(batch_size, split.size), shuffle=False)
+    return float(network.evaluate(batches, verbose=0, return_dict=True)["accuracy"])
+
+
+def export_stage(
+    run: RunDirectory,
+    key: str,
+    images: data.ImageData,
+    training_settings: TrainSettings,
+    settings: ExportSettings,
+    *,
+    precision: str,
+) -> dict[str, Any]:
+    """Exports a trained network into the run directory: model.keras, saved_model/, model.tflite, export.json."""
+
+    def work() -> dict[str, Any]:
+        architecture = Architecture.from_dict(run.result(f"train-{key}")["architecture"])
+        model, checkpoints = _model(run, key, architecture, images, training_settings, precision, 0)
+        checkpoints.restore()
+        network = training.plain(model, architecture)
+        some, labels = images.test.images(settings.images)
+        result = export(network, run.path, images=some, labels=labels, tolerance=settings.tolerance)
+        return {"bytes": len(result.flatbuffer), "seconds": result.seconds}
+
+    return stage(run, "export", work)
+
+
+def finish(run: RunDirectory) -> Path:
+    """Writes the report and prints the table of trained networks and where everything is."""
+    page = report.write(run.path)
+    rows = [("network", "accuracy", "memory", "deployed", "training")]
+    for file in sorted((run.path / "stages").glob("train-*.json")):
+        result = run.result(file.stem)
+        rows.append(
+            (
+                result["label"],
+                f"{100 * result['accuracy']:.2f} %",
+                f"{result['memory']['paper'] / MIB:.3f} MiB",
+                f"{result['memory']['deployed'] / MIB:.3f} MiB",
+                f"{result['seconds']:.0f} s",
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    print()
+    for row in rows:
+        print("  ".join(text.ljust(widths[0]) if i == 0 else text.rjust(widths[i]) for i, text in enumerate(row)))
+    print(f"\nmodel for Larq Compute Engine: {run.path / 'model.tflite'}\nreport: {page}\n{run.path}")
+    run.log(event="end")
+    return page

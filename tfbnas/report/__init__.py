@@ -1,0 +1,11 @@
+"""The report of a run: one self-contained page with its plots, from the JSON files of a run directory.
+
+Reads files only, so that it works without TensorFlow, on a board, and on a run that is half done.
+
+    from tfbnas.report import write
+    print(write("runs/dms_resnet18/quick-20261101-120000"))
+"""
+
+from tfbnas.report.page import write
+
+__all__ = ["write"]

@@ -1,0 +1,199 @@
+"""The exported model in the report: audit, parity and size by layer, from export.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.figure import Figure as Canvas
+
+from tfbnas.report import style
+from tfbnas.report.parts import Figure
+from tfbnas.report.reading import Run, mapping, number, rows_of
+from tfbnas.report.results import percent, size
+
+_HEADS = {
+    "layer": "Layer",
+    "operator": "Operator",
+    "declared": "Declared",
+    "shape": "Output",
+    "weight_bytes": "Weights",
+    "constant_bytes": "Constants",
+    "bit_packed": "Bit-packed",
+}
+_SHOWN_LAYERS = 24
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A table as text.
+
+    Attributes:
+      heads: One for each column; the second column is the operator.
+      numeric: Which columns are numbers.
+      rows: Cells of each operator.
+      remarks: For each row what the operator is for, or why a binary layer came out float and what to do.
+    """
+
+    heads: list[str]
+    numeric: list[bool]
+    rows: list[list[str]]
+    remarks: list[str]
+
+
+def audit(run: Run) -> Audit | None:
+    """The audit of export.json; None where there is none."""
+    rows = rows_of(run.export.get("audit"))
+    if not rows:
+        return None
+    return Audit(
+        heads=list(_HEADS.values()),
+        numeric=[key.endswith("_bytes") or key == "shape" for key in _HEADS],
+        rows=[[_cell(row, key) for key in _HEADS] for row in rows],
+        remarks=[_remark(row) for row in rows],
+    )
+
+
+def _remark(row: Mapping[str, Any]) -> str:
+    said = [str(row[key]) for key in ("note", "reason", "remedy") if row.get(key)]
+    return "; ".join(said + (["allowed by name"] if row.get("allowed") else []))
+
+
+def _cell(row: Mapping[str, Any], key: str) -> str:
+    value = row.get(key)
+    if key == "bit_packed":
+        return "" if not row.get("weight_bytes") else "yes" if value else "no"  # without a kernel nothing to pack
+    if key.endswith("_bytes"):
+        return size(number(value)) if value else ""
+    if key == "shape" and isinstance(value, list):
+        kind = row.get("output")
+        text = " × ".join(str(item) for item in (value[1:] if value[:1] == [1] and len(value) > 1 else value))
+        return f"{text} {kind}" if kind and kind != "float32" else text
+    return "" if value is None else str(value)
+
+
+def facts(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Parity, sizes, conversions and versions, as (group, [(name, value)]); only what export.json has."""
+    parity, sizes = mapping(run.export.get("parity")), mapping(run.export.get("sizes"))
+    images, random = number(parity.get("images")), number(parity.get("random"))
+    error, tolerance = number(parity.get("error")), number(parity.get("tolerance"))
+    other, undecided = parity.get("other_class"), parity.get("undecided")
+    compared = f"{images:.0f}" if images is not None else ""
+    compared += f" and {random:.0f} random" if images is not None and random else ""
+    groups = {
+        "Parity with the trained model": {
+            "Images compared": compared,
+            "Largest relative error": "" if error is None else f"{error:.1e}",
+            "Tolerance": "" if tolerance is None else f"{tolerance:g}",
+            "Same predicted class": f"{images - len(other):.0f} of {images:.0f}"
+            if images is not None and isinstance(other, list)
+            else "",
+            "Decided by float rounding": f"{len(undecided)}" if isinstance(undecided, list) else "",
+            "Accuracy on them, trained, %": percent(number(parity.get("accuracy"))),
+            "Accuracy on them, exported, %": percent(number(parity.get("accuracy_converted"))),
+        },
+        "Size": {
+            "model.tflite": size(number(sizes.get("file"))),
+            "Binary weights, 1 bit each": size(number(sizes.get("binary_weights"))),
+            "Other parameters, 4 bytes each": size(number(sizes.get("float_parameters"))),
+            "Limit for the file": size(number(sizes.get("limit"))),
+        },
+        "Layers added for the conversion": mapping(run.export.get("conversions")),
+        "Made with": mapping(run.export.get("versions")),
+    }
+    shown = [
+        (group, [(str(k), str(v)) for k, v in items.items() if v not in ("", None)]) for group, items in groups.items()
+    ]
+    return [(group, items) for group, items in shown if items]
+
+
+def file_size(run: Run) -> float | None:
+    """Bytes of model.tflite: of the file itself, else what export.json says."""
+    file = run.path / "model.tflite"
+    return float(file.stat().st_size) if file.is_file() else number(mapping(run.export.get("sizes")).get("file"))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one layer takes in the file, in bytes: bit-packed kernels, other kernels, other constants."""
+
+    name: str
+    packed: float = 0.0
+    plain: float = 0.0
+    constants: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return self.packed + self.plain + self.constants
+
+
+def layers(run: Run) -> list[Layer]:
+    """The layers that take room in the file, in its order; operators of no known layer count under their own name."""
+    found: dict[str, Layer] = {}
+    for row in rows_of(run.export.get("audit")):
+        name = str(row.get("layer") or row.get("operator") or "?")
+        before = found.get(name, Layer(name))
+        kernel, constants = number(row.get("weight_bytes")) or 0.0, number(row.get("constant_bytes")) or 0.0
+        packed = bool(row.get("bit_packed"))
+        found[name] = Layer(
+            name,
+            before.packed + kernel * packed,
+            before.plain + kernel * (not packed),
+            before.constants + constants,
+        )
+    return [layer for layer in found.values() if layer.total > 0]
+
+
+def figures(run: Run) -> list[Figure]:
+    """Size by layer, where the audit tells sizes."""
+    shown = layers(run)
+    if not shown:
+        return []
+    rest = f" The {len(shown) - _SHOWN_LAYERS} smallest are summed up." if len(shown) > _SHOWN_LAYERS + 1 else ""
+    return [
+        Figure(
+            "size-by-layer",
+            "Size by layer",
+            "Bytes that each layer takes in model.tflite, in the order of the network. Bit-packed kernels hold 32 "
+            "weights in four bytes; other kernels hold one. Constants are scales, offsets and thresholds, which "
+            f"weigh most where a layer is small.{rest}",
+            lambda narrow: size_by_layer(shown, narrow),
+        )
+    ]
+
+
+def size_by_layer(shown: Sequence[Layer], narrow: bool) -> Canvas:
+    """Stacked horizontal bars in the order of the network."""
+    if len(shown) > _SHOWN_LAYERS + 1:
+        large = sorted(shown, key=lambda layer: layer.total, reverse=True)[:_SHOWN_LAYERS]
+        small = [layer for layer in shown if layer not in large]
+        parts = [sum(getattr(layer, part) for layer in small) for part in ("packed", "plain", "constants")]
+        shown = [layer for layer in shown if layer in large] + [Layer(f"{len(small)} others", *parts)]
+    figure, (axis,) = style.canvas(narrow, 90 + 23 * len(shown))
+    looks = (
+        ("packed", "accent", "Bit-packed kernel"),
+        ("plain", "second", "Other kernel"),
+        ("constants", "bar", "Constants"),
+    )
+    start = [0.0] * len(shown)
+    for part, color, label in looks:
+        values = [getattr(layer, part) / 1024 for layer in shown]
+        if any(values):
+            bars = axis.barh(range(len(shown)), values, 0.62, left=start, color=style.COLORS[color], label=label)
+            for layer, bar in zip(shown, bars, strict=True):
+                bar.set_gid(f"{part}:{layer.name}")
+        start = [a + b for a, b in zip(start, values, strict=True)]
+    for i, layer in enumerate(shown):
+        place = (layer.total / 1024, i)
+        note = axis.annotate(size(layer.total), place, (5, 0), textcoords="offset points", va="center", fontsize=11)
+        note.set_color(style.COLORS["muted"])
+    axis.set_yticks(range(len(shown)), style.labels([layer.name for layer in shown], longest=22 if narrow else 40))
+    axis.tick_params(axis="y", labelcolor=style.COLORS["ink"])
+    axis.set_ylim(len(shown) - 0.4, -0.6)
+    axis.set_xlim(0, max(start) * (1.38 if narrow else 1.14))
+    axis.grid(axis="y", visible=False)
+    axis.grid(axis="x", visible=True)
+    axis.set_xlabel("Size (KiB)")
+    style.below(figure, axis, columns=2 if narrow else 3)
+    return figure
