@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 
 from tfbnas.errors import UserError
 from tfbnas.files import read_json, write_json
+from tfbnas.serialization import plain
 
 FORMAT = 1
 
@@ -26,6 +28,9 @@ class Architecture:
       input_shape: Height, width, channels of the images.
       classes: Number of classes.
       options: Further arguments of the family's builder (JSON).
+
+    Raises:
+      UserError: A value is no JSON, or `input_shape` or `classes` cannot be those of images.
     """
 
     method: str
@@ -36,13 +41,28 @@ class Architecture:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "choices", dict(self.choices))
-        object.__setattr__(self, "options", dict(self.options))
-        object.__setattr__(self, "input_shape", tuple(int(size) for size in self.input_shape))
+        # As JSON holds them, so that what is loaded equals what was saved; numpy's numbers become Python's.
+        for name in ("choices", "options"):
+            value = getattr(self, name)
+            try:
+                translated = plain(value)
+            except (TypeError, ValueError) as error:
+                raise UserError(f"Expected `{name}` to hold JSON values. Received: {value!r} ({error}).") from error
+            if not isinstance(translated, dict):
+                raise UserError(f"Expected `{name}` to map names to values. Received: {value!r}.")
+            object.__setattr__(self, name, translated)
+        object.__setattr__(self, "input_shape", _positive("input_shape", self.input_shape, count=3))
+        object.__setattr__(self, "classes", _positive("classes", [self.classes], count=1)[0])
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
     @property
     def id(self) -> str:
-        """Twelve hexadecimal digits, equal exactly for equal networks, whatever method found them."""
+        """Twelve hexadecimal digits, equal for equal content, whatever method found it.
+
+        A choice left out and the same choice written out with the family's default are different content.
+        """
         content = {key: value for key, value in self.to_dict().items() if key not in ("method", "format")}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
@@ -59,7 +79,7 @@ class Architecture:
         """
         content = dict(content)
         version = content.pop("format", None)
-        if not isinstance(version, int) or version > FORMAT:
+        if type(version) is not int or not 1 <= version <= FORMAT:
             raise UserError(
                 f"Expected an architecture of format {FORMAT} or older. Received: format={version!r}. Update tfbnas."
             )
@@ -90,3 +110,17 @@ class Architecture:
                 "remove the line with the id if you edited it on purpose."
             )
         return architecture
+
+
+def _positive(name: str, values: Any, *, count: int) -> tuple[int, ...]:
+    try:
+        numbers = tuple(operator.index(value) for value in values)
+    except TypeError:
+        numbers = ()
+    if len(numbers) != count or min(numbers) < 1:
+        shown = values[0] if count == 1 else values
+        raise UserError(
+            f"Expected `{name}` to be {'a positive integer' if count == 1 else f'{count} positive integers'}. "
+            f"Received: {name}={shown!r}."
+        )
+    return numbers

@@ -120,6 +120,11 @@ class Checkpoints:
         self._verify(steps)
         return steps[-1], json.loads((self.path(steps[-1]) / _STATE).read_text(encoding="utf-8"))
 
+    def state(self) -> dict[str, Any]:
+        """State of the newest checkpoint, `{}` where there is none. Raises UserError if it is damaged."""
+        found = self.latest()
+        return found[1] if found else {}
+
     def restore(self) -> tuple[int, dict[str, Any]] | None:
         """Gives all variables the values of the newest checkpoint, bit for bit.
 

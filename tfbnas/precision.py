@@ -39,10 +39,14 @@ def precision(name: str) -> Iterator[None]:
     +-1 and {0, 1} are exact in bfloat16, so only the real-valued stream between binary convolutions is rounded.
 
     Args:
-      name: "float32" or "bfloat16".
+      name: "float32", "bfloat16" or "auto".
+
+    Raises:
+      UserError: Another name.
     """
+    policy = PRECISIONS[resolve(name)]
     before = tf.keras.mixed_precision.global_policy()
-    tf.keras.mixed_precision.set_global_policy(PRECISIONS[name])
+    tf.keras.mixed_precision.set_global_policy(policy)
     try:
         yield
     finally:

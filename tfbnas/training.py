@@ -55,9 +55,7 @@ def compile_for_training(
         tf.keras.optimizers.SGD(learning_rate, momentum=momentum, weight_decay=weight_decay or None)
     )
     optimizer.build(model.trainable_variables)
-    model.compile(
-        optimizer, loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
-    )
+    model.compile(optimizer, loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     return optimizer
 
 

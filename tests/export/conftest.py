@@ -1,6 +1,12 @@
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
-from small_networks import randomise, small_resnet
+
+sys.path.insert(0, str(Path(__file__).parent))  # for small_networks, which the tests share
+
+from small_networks import randomise, small_resnet  # noqa: E402
 
 
 @pytest.fixture(scope="package")

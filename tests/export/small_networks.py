@@ -18,7 +18,8 @@ def randomise(model, seed=0):
         if layer in normalisations:
             size = layer.moving_mean.shape[0]
             gamma = generator.uniform(0.4, 1.5, size) * generator.choice([-1, 1], size)
-            layer.set_weights([gamma, generator.normal(size=size) * 0.5, np.zeros(size), np.ones(size)])
+            scale = [gamma] if layer.scale else []
+            layer.set_weights([*scale, generator.normal(size=size) * 0.5, np.zeros(size), np.ones(size)])
         elif isinstance(layer, LearnedStep):
             layer.step.assign(generator.uniform(0.3, 1.5))
         elif layer.get_weights():

@@ -3,9 +3,11 @@ import subprocess
 import sys
 import warnings
 
+import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_networks import randomise
 
 from tfbnas.errors import UserError
 from tfbnas.export.convert import ExportError, Interpreter, convert, convert_model, versions, write_saved_model
@@ -25,6 +27,45 @@ def test_converts_and_runs(dense):
     np.testing.assert_allclose(interpreter.predict(x)[0], dense(x), rtol=1e-5)
     assert interpreter.input_types == interpreter.output_types == ["float32"]
     assert [operator.name for operator in operators(flatbuffer)] == ["FULLY_CONNECTED"]
+
+
+@pytest.fixture(scope="module")
+def with_ranges():
+    """A binary network that carries quantisation ranges."""
+
+    def quantise(x):
+        return tf.quantization.fake_quant_with_min_max_args(x, -6.0, 6.0)
+
+    options = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+    inputs = tf.keras.Input((6, 6, 32))
+    x = lq.layers.QuantConv2D(8, 3, use_bias=False, **options)(quantise(inputs))
+    x = quantise(tf.keras.layers.BatchNormalization()(x))
+    return randomise(tf.keras.Model(inputs, quantise(tf.keras.layers.GlobalAveragePooling2D()(x))))
+
+
+@pytest.mark.parametrize("types", [("int8", "int8"), ("int8", "float32"), ("float32", "float32")])
+def test_int8_where_the_model_has_ranges(with_ranges, types):
+    flatbuffer = convert_model(with_ranges, input_type=types[0], output_type=types[1])
+    interpreter = Interpreter(flatbuffer)
+    assert (interpreter.input_types, interpreter.output_types) == ([types[0]], [types[1]])
+    x = np.random.default_rng(0).normal(size=(4, 6, 6, 32)).astype(np.float32)
+    np.testing.assert_allclose(interpreter.predict(x)[0], with_ranges(x), atol=2 * 12 / 255)
+
+
+def test_int8_is_refused_without_ranges(dense):
+    with pytest.raises(ExportError, match="quantisation ranges.*quantisation-aware"):
+        convert_model(dense, input_type="int8")
+
+
+def test_unknown_type_is_refused(dense):
+    with pytest.raises(UserError, match="float32.*int8.*'float16'"):
+        convert_model(dense, output_type="float16")
+
+
+def test_interpreter_says_why_it_refuses():
+    inputs = tf.keras.Input((3, 3))
+    with pytest.raises(ExportError, match="(?s)interpreter refuses.*MatrixInverse"):
+        Interpreter(convert_model(tf.keras.Model(inputs, tf.linalg.inv(inputs))))
 
 
 def test_conversion_is_silent(dense, capfd):

@@ -40,7 +40,7 @@ def test_json_holds_audit_sizes_parity_versions(exported):
 
 def test_summary_speaks_of_layers_sizes_and_parity(exported):
     text = exported.summary()
-    assert "stage4_block2_conv2" in text and "model.tflite" in text and "predicted classes equal" in text
+    assert "stage4_block2_conv2" in text and "float parameters" in text and "predicted classes equal" in text
 
 
 def _outputs_in_a_process_without(blocked, load, directory, images):

@@ -1,9 +1,9 @@
 """Keras callbacks that every stage uses: progress, TensorBoard, a stop at NaN, and checkpoints."""
 
-from tfbnas.callbacks.bar import StageBar
+from tfbnas.callbacks.bar import Describe, StageBar
 from tfbnas.callbacks.finite import StopOnNaN
 from tfbnas.callbacks.progress import Progress
 from tfbnas.callbacks.saving import SaveEveryEpoch
 from tfbnas.callbacks.scalars import TensorBoardScalars
 
-__all__ = ["Progress", "SaveEveryEpoch", "StageBar", "StopOnNaN", "TensorBoardScalars"]
+__all__ = ["Describe", "Progress", "SaveEveryEpoch", "StageBar", "StopOnNaN", "TensorBoardScalars"]

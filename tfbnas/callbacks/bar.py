@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-Describe = Callable[[Mapping[str, float]], Mapping[str, str]]
+Describe = Callable[[Mapping[str, float]], Mapping[str, str | None]]
 
 READ_SECONDS = 0.2
 LINE_SECONDS = 30.0
@@ -27,7 +27,7 @@ class StageBar:
       total: Steps of the whole stage; `None` while unknown (set `total` later).
       initial: Steps that earlier processes did. Default: 0.
       describe: Translates numbers into further texts, for instance `{"memory": "0.11 of 0.12 MiB"}`. It may replace
-        a number of the same name. Called only when something is shown.
+        a number of the same name, or leave it out with `None`. Called only when something is shown.
       stream: Where it is written. Default: standard error.
     """
 
@@ -89,10 +89,10 @@ class StageBar:
 
     def _texts(self, logs: Mapping[str, Any]) -> list[str]:
         numbers = {name: float(value) for name, value in logs.items()}
-        texts = {name: _number(name, value) for name, value in numbers.items()}
+        texts: dict[str, str | None] = {name: _number(name, value) for name, value in numbers.items()}
         if self._describe is not None:
             texts.update(self._describe(numbers))
-        return [f"{name.replace('val_', 'validation ').replace('_', ' ')} {text}" for name, text in texts.items()]
+        return [f"{_words(name)} {text}" for name, text in texts.items() if text is not None]
 
     def _left(self) -> list[str]:
         done = self._step - self._initial
@@ -105,6 +105,10 @@ class StageBar:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _words(name: str) -> str:
+    return name.replace("val_", "validation ").replace("_", " ")
 
 
 def _number(name: str, value: float) -> str:

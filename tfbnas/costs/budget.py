@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from tfbnas.costs.memory import Memory
+from tfbnas.costs.cost import Cost
 from tfbnas.errors import UserError
 
 
@@ -20,21 +20,22 @@ class Budget:
 
     Args:
       cost: The cost that is limited.
-      limit: In the unit of the cost; bytes for Memory.
+      limit: In the unit of the cost: bytes for Memory, milliseconds for Latency.
       penalty_weight: Dimensionless, at least 0. Default 0.3.
 
     Raises:
       UserError: `limit` is not positive or `penalty_weight` is negative.
     """
 
-    cost: Memory
+    cost: Cost
     limit: float
     penalty_weight: float = 0.3
 
     def __post_init__(self) -> None:
         if not self.limit > 0:
             raise UserError(
-                f"Expected `limit` of a budget to be a positive number of {self.cost.unit}. Received: limit={self.limit}."
+                f"Expected `limit` of a budget to be a positive number of {self.cost.unit}. "
+                f"Received: limit={self.limit}."
             )
         if not self.penalty_weight >= 0:
             raise UserError(

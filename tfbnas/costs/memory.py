@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfbnas.architecture import Architecture
-from tfbnas.costs.trace import Operation, trace
+from tfbnas.costs.trace import WEIGHTED, Operation, trace
 from tfbnas.errors import UserError
 from tfbnas.layers.width import Channels, OpenWidth
 from tfbnas.networks import build
@@ -35,7 +35,11 @@ class Memory:
 
     def of(self, architecture: Architecture) -> float:
         """Bytes of a closed network."""
-        return float(self._total(trace(build(architecture)), lambda inputs, outputs: (inputs, outputs, inputs * outputs)))
+
+        def given(inputs: Any, outputs: Any) -> tuple[Any, Any, Any]:
+            return inputs, outputs, inputs * outputs
+
+        return float(self._total(trace(build(architecture)), given))
 
     def expected(
         self, operations: Sequence[Operation], distributions: Mapping[str, tuple[tf.Tensor, tf.Tensor]]
@@ -70,6 +74,8 @@ class Memory:
     def _total(self, operations: Sequence[Operation], moments: Callable[[Channels, Channels], tuple]) -> Any:
         total: Any = 0.0
         for operation in operations:
+            if operation.kind not in WEIGHTED:
+                continue
             _, outputs, product = moments(operation.inputs, operation.outputs)
             if operation.kind == "normalization":
                 if self.counting == "deployed":

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import larq as lq
 import tensorflow as tf
 
+from tfbnas.costs import fusing
+from tfbnas.costs.fusing import Graph
 from tfbnas.layers.width import Channels, channels_of
+
+WEIGHTED = ("convolution", "dense", "normalization")
+"""Kinds of operations that have weights; the others only take time."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One layer that has weights.
+    """One layer that has weights, or one operator that the deployed network needs besides.
 
     Attributes:
       layer: Name of the Keras layer.
-      kind: "convolution", "dense" or "normalization".
+      kind: "convolution", "dense" or "normalization" (see WEIGHTED); or "quantize", "add", "activation", "depthwise",
+        "max_pool", "average_pool", "global_pool", "concatenate"; or "unknown", for layers of which nothing is known.
       binary: Whether its weights take one bit each.
-      kernel_size: Height and width of the kernel; (1, 1) for a dense layer.
+      kernel_size: Height and width of the kernel or window; (1, 1) for a dense layer.
       inputs: Input channels (or units), an integer or an OpenWidth.
       outputs: Output channels (or units).
       bias: Whether it has a float bias per output.
       height: Rows of its output; 1 for a dense layer.
       width: Columns of its output.
+      stride: Rows between two outputs.
+      groups: Groups of a convolution.
+      reads_bits: Whether its input is binary.
+      writes_bits: Whether its output is bits that are never unpacked.
+      folded: Whether the deployed network computes it within the operator in front.
     """
 
     layer: str
@@ -35,33 +46,101 @@ class Operation:
     bias: bool
     height: int
     width: int
+    stride: int = 1
+    groups: int = 1
+    reads_bits: bool = False
+    writes_bits: bool = False
+    folded: bool = False
 
 
 def trace(model: tf.keras.Model) -> list[Operation]:
-    """The operations of a functional model, in the order of its layers."""
+    """The operations of a functional model, in the order of its layers.
+
+    Those without weights are what Larq Compute Engine adds or leaves between the layers that have some: quantising,
+    additions, pools, activations.
+    """
+    graph = Graph(model)
     operations = []
-    for layer in model.layers:
-        if not isinstance(
-            layer, tf.keras.layers.Conv2D | tf.keras.layers.Dense | tf.keras.layers.BatchNormalization
-        ) or isinstance(layer, tf.keras.layers.DepthwiseConv2D | tf.keras.layers.Conv2DTranspose):
-            continue
-        inputs, outputs = layer.input, layer.output
-        spatial = outputs.shape[1:3] if len(outputs.shape) == 4 else (1, 1)
-        kind = {True: "convolution"}.get(isinstance(layer, tf.keras.layers.Conv2D), "dense")
-        if isinstance(layer, tf.keras.layers.BatchNormalization):
-            kind = "normalization"
-        quantizer = getattr(layer, "kernel_quantizer", None)
-        operations.append(
-            Operation(
-                layer=layer.name,
-                kind=kind,
-                binary=getattr(quantizer, "precision", None) == 1 and not isinstance(quantizer, lq.quantizers.NoOp),
-                kernel_size=tuple(getattr(layer, "kernel_size", (1, 1))),
-                inputs=channels_of(inputs),
-                outputs=channels_of(outputs),
-                bias=bool(getattr(layer, "use_bias", False)),
-                height=spatial[0],
-                width=spatial[1],
-            )
-        )
+    quantized: set[int] = set()
+    for layer in graph.layers:
+        operations += _quantize(graph, layer, quantized)
+        operations += _operation(graph, layer)
     return operations
+
+
+def _quantize(graph: Graph, layer: tf.keras.layers.Layer, done: set[int]) -> list[Operation]:
+    if not graph.is_quantized(layer):
+        return []
+    writer = graph.writers(layer)[0]
+    # A LearnedStep has a threshold of its own; convolutions that take the sign of one tensor share the result.
+    key = id(layer) if fusing.is_binary_quantizer(layer) else id(writer)
+    if graph.writes_bits(writer) or fusing.is_binary_quantizer(writer) or key in done:
+        return []
+    done.add(key)
+    tensor = tf.nest.flatten(layer.input)[0]
+    rows, columns = _size(tensor)
+    channels = channels_of(tensor)
+    return [Operation(layer.name, "quantize", False, (1, 1), channels, channels, False, rows, columns)]
+
+
+def _operation(graph: Graph, layer: tf.keras.layers.Layer) -> list[Operation]:
+    kind = _kind(layer)
+    if kind is None:
+        return []
+    inputs, outputs = tf.nest.flatten(layer.input)[0], tf.nest.flatten(layer.output)[0]
+    height, width = _size(outputs)
+    common: dict[str, Any] = {"layer": layer.name, "kind": kind, "height": height, "width": width}
+    if kind == "unknown" or None in (height, width) and kind not in WEIGHTED:
+        # Nothing that is asked about weights may fail because of a layer that has none.
+        return [Operation(binary=False, kernel_size=(1, 1), inputs=0, outputs=0, bias=False, **common)]
+    window = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None) or (1, 1)
+    if kind == "global_pool":
+        window = _size(inputs)
+    return [
+        Operation(
+            binary=fusing.is_binary_quantizer(getattr(layer, "kernel_quantizer", None)) and kind in WEIGHTED,
+            kernel_size=tuple(window),
+            inputs=channels_of(inputs),
+            outputs=channels_of(outputs),
+            bias=bool(getattr(layer, "use_bias", False)),
+            stride=tuple(getattr(layer, "strides", None) or (1,))[0],
+            groups=getattr(layer, "groups", 1),
+            reads_bits=graph.is_binary_convolution(layer)
+            or (kind == "max_pool" and graph.writes_bits(graph.writers(layer)[0])),
+            writes_bits=graph.writes_bits(layer),
+            folded=kind in ("normalization", "activation") and graph.is_folded(layer),
+            **common,
+        )
+    ]
+
+
+def _kind(layer: tf.keras.layers.Layer) -> str | None:
+    """The kind of an operation; None for a layer that costs nothing or is counted with another."""
+    layers = tf.keras.layers
+    kinds = (
+        ("depthwise", layers.DepthwiseConv2D),
+        ("unknown", layers.Conv2DTranspose),
+        ("convolution", layers.Conv2D),
+        ("dense", layers.Dense),
+        ("normalization", layers.BatchNormalization),
+        ("max_pool", layers.MaxPool2D),
+        ("average_pool", layers.AveragePooling2D),
+        ("global_pool", layers.GlobalAveragePooling2D),
+        ("concatenate", layers.Concatenate),
+    )
+    for kind, types in kinds:
+        if isinstance(layer, types):
+            return kind
+    if isinstance(layer, fusing.FREE) or fusing.is_binary_quantizer(layer) or fusing.is_linear(layer):
+        return None
+    if fusing.is_addition(layer):
+        return "add"
+    if fusing.is_relu(layer):
+        return "activation"
+    if isinstance(layer, layers.Softmax) or getattr(layer, "activation", None) is tf.keras.activations.softmax:
+        return None  # over the classes only
+    return "unknown"
+
+
+def _size(tensor) -> tuple[Any, Any]:
+    return tuple(tensor.shape[1:3]) if len(tensor.shape) == 4 else (1, 1)

@@ -1,10 +1,16 @@
 """Deploy form, conversion by Larq Compute Engine, audit of the operators, comparison of the outputs."""
 
-from tfbnas.export.auditing import Row, Sizes, audit, check, sizes, table
-from tfbnas.export.comparison import Parity, parity
-from tfbnas.export.convert import ExportError, convert_model
-from tfbnas.export.deploy_form import deploy
-from tfbnas.export.pipeline import ExportResult, export
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tfbnas.export.auditing import Row, Sizes, audit, check, sizes, table
+    from tfbnas.export.comparison import Parity, parity
+    from tfbnas.export.convert import ExportError, convert_model
+    from tfbnas.export.deploy_form import deploy
+    from tfbnas.export.pipeline import ExportResult, export
 
 __all__ = [
     "ExportError",
@@ -21,3 +27,19 @@ __all__ = [
     "sizes",
     "table",
 ]
+
+_HOME = {
+    "auditing": ("Row", "Sizes", "audit", "check", "sizes", "table"),
+    "comparison": ("Parity", "parity"),
+    "convert": ("ExportError", "convert_model"),
+    "deploy_form": ("deploy",),
+    "pipeline": ("ExportResult", "export"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when asked for: the command line answers --help without waiting for TensorFlow.
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(importlib.import_module(f"tfbnas.export.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

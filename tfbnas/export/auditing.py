@@ -74,7 +74,19 @@ class Sizes:
         """Bytes that the parameters need."""
         return self.binary_weights + self.float_parameters
 
+    def summary(self) -> str:
+        """One or two sentences."""
+        text = (
+            f"size: {self.file} bytes for {self.binary_weights} bytes of binary weights and {self.float_parameters} of "
+            f"float parameters (should be at most {self.limit})"
+        )
+        if self.float_parameters > self.binary_weights:
+            largest = ", ".join(f"{name} {size}" for name, size in self.largest_float[:3])
+            text += f"\nmost bytes of the parameters are float, in the layers {largest}"
+        return text
+
     def to_json(self) -> dict[str, Any]:
+        """Content for a JSON file."""
         return {**asdict(self), "information": self.information, "within_limit": self.file <= self.limit}
 
 
@@ -111,6 +123,7 @@ def audit(
             missing.append(declared)
     names = [layer.name for layer in all_layers(model)] if model is not None else []
     rows = [_row(operator, matched.get(i), names, conversions or {}) for i, operator in enumerate(found)]
+    _warn_of_constant_bits(found, rows)
     for declared in missing:
         reason, remedy = why_float(declared)
         row = Row(declared.layer.name, declared.precision, "none found", [], reason=reason, remedy=remedy)
@@ -217,6 +230,16 @@ def _row(operator: Operator, declared: Declared | None, names: list[str], conver
         reason = why_wrong(declared) or grouped(declared.layer) if operator.is_bit_packed else why_float(declared)
         row.reason, row.remedy = reason or ("", "")
     return row
+
+
+def _warn_of_constant_bits(found: list[Operator], rows: list[Row]) -> None:
+    """Notes where a sign is taken of values that are never negative."""
+    writers = {operator.outputs[0].index: operator.name for operator in found}
+    for operator, row in zip(found, rows, strict=True):
+        if operator.name == QUANTIZE and writers.get(operator.inputs[0].index) in ("RELU", "RELU6", "RELU_0_TO_1"):
+            row.note = (
+                "every bit is +1: it reads a ReLU, which is never negative; put BatchNormalization behind the ReLU"
+            )
 
 
 def _layer_of(tensor_name: str, names: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from importlib import metadata
@@ -12,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnas.errors import UserError
+from tfbnas.export.flatbuffer import input_output_types
 from tfbnas.export.quiet import captured
 
 _DTYPES = {"float32": tf.float32, "int8": tf.int8}
@@ -85,6 +87,9 @@ def convert(
       UserError: LCE is not installed.
     """
     engine = _engine()
+    for name in (input_type, output_type):
+        if name not in _DTYPES:
+            raise UserError(f"Expected an input and output type out of {sorted(_DTYPES)}. Received: {name!r}.")
     failure, flatbuffer = None, b""
     with captured() as log:
         try:
@@ -97,11 +102,23 @@ def convert(
             )
         except Exception as error:  # the converter raises bare Exception and errors of several libraries
             failure = error
+    if "int8" in (input_type, output_type) and "not integer quantized" in str(failure):
+        raise ExportError(
+            f"Not exported: expected quantisation ranges in the model for {input_type} inputs and {output_type} "
+            "outputs. Received: one without; train it quantisation-aware (tf.quantization.fake_quant_* nodes at inputs "
+            "and outputs), or export with float32."
+        ) from failure
     if failure is not None or not flatbuffer:
         raise ExportError(
             f"Larq Compute Engine could not convert the model: {str(failure or 'no result').strip()}\n"
             f"Output of the converter:\n{_essence(log.text)}"
         ) from failure
+    inputs, outputs = input_output_types(bytes(flatbuffer))
+    if {*inputs} != {input_type} or {*outputs} != {output_type}:
+        raise ExportError(
+            f"Not exported: asked for {input_type} inputs and {output_type} outputs, Larq Compute Engine made {inputs} "
+            f"and {outputs}."
+        )
     return bytes(flatbuffer)
 
 
@@ -124,11 +141,14 @@ def _essence(text: str, lines: int = 15) -> str:
 class Interpreter:
     """Runs a flatbuffer with LCE's kernels on this machine (correct on x86, but not representative in speed).
 
+    Grouped binary convolutions, which the default kernel refuses, run with the indirect one.
+
     Args:
       flatbuffer: A converted model.
       threads: Threads of the interpreter. Default: 1.
 
     Raises:
+      ExportError: The interpreter refuses the model.
       UserError: LCE is not installed.
     """
 
@@ -136,8 +156,15 @@ class Interpreter:
         _engine()
         from larq_compute_engine.tflite.python.interpreter import Interpreter as LceInterpreter
 
-        with captured():
-            self._interpreter = LceInterpreter(flatbuffer, num_threads=threads)
+        with captured() as log:
+            try:
+                self._interpreter = LceInterpreter(flatbuffer, num_threads=threads)
+                return
+            except RuntimeError:
+                with contextlib.suppress(RuntimeError):
+                    self._interpreter = LceInterpreter(flatbuffer, num_threads=threads, use_indirect_bgemm=True)
+                    return
+        raise ExportError(f"Not exported: LCE's interpreter refuses the converted model.\n{_essence(log.text)}")
 
     @property
     def input_types(self) -> list[str]:
@@ -150,7 +177,13 @@ class Interpreter:
         return [np.dtype(t).name for t in self._interpreter.output_types]
 
     def predict(self, inputs: np.ndarray | list[np.ndarray]) -> list[np.ndarray]:
-        """All outputs for a batch of inputs, computed one example at a time."""
+        """All outputs for a batch of real inputs, computed one example at a time; int8 is converted on both sides."""
+        run, arrays = self._interpreter, inputs if isinstance(inputs, list) else [inputs]
+        for i, (scale, zero) in enumerate(zip(run.input_scales, run.input_zero_points, strict=True)):
+            if scale is not None:
+                arrays[i] = np.clip(np.round(arrays[i] / scale) + zero, -128, 127).astype(np.int8)
         with captured():
-            outputs = self._interpreter.predict(inputs)
-        return outputs if isinstance(outputs, list) else [outputs]
+            outputs = run.predict(arrays if len(arrays) > 1 else arrays[0])
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        ranges = zip(outputs, run.output_scales, run.output_zero_points, strict=True)
+        return [o if scale is None else (o.astype(np.float32) - zero) * scale for o, scale, zero in ranges]

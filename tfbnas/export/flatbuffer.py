@@ -60,6 +60,21 @@ def operators(flatbuffer: bytes) -> list[Operator]:
     Raises:
       UserError: It is no TFLite file, or has several subgraphs (control flow).
     """
+    return _read(flatbuffer)[0]
+
+
+def input_output_types(flatbuffer: bytes) -> tuple[list[str], list[str]]:
+    """The dtypes of the inputs and of the outputs.
+
+    Raises:
+      UserError: As `operators`.
+    """
+    _, inputs, outputs = _read(flatbuffer)
+    return [tensor.dtype for tensor in inputs], [tensor.dtype for tensor in outputs]
+
+
+def _read(flatbuffer: bytes) -> tuple[list[Operator], list[Tensor], list[Tensor]]:
+    """Operators, inputs and outputs."""
     from tensorflow.lite.python import schema_py_generated as schema
 
     if flatbuffer[4:8] != b"TFL3":
@@ -80,7 +95,7 @@ def operators(flatbuffer: bytes) -> list[Operator]:
         inputs = tuple(tensors[i] for i in operator.inputs if i >= 0)
         outputs = tuple(tensors[i] for i in operator.outputs)
         result.append(Operator(name, inputs, outputs, bool(code.customCode)))
-    return result
+    return result, [tensors[i] for i in graph.inputs], [tensors[i] for i in graph.outputs]
 
 
 def _tensor(index: int, tensor, buffers) -> Tensor:

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfbnas.errors import UserError
 from tfbnas.export.auditing import Row, Sizes, audit, check, sizes, table
 from tfbnas.export.comparison import Parity, check_images, parity
 from tfbnas.export.convert import convert, versions, write_saved_model
@@ -61,19 +62,7 @@ class ExportResult:
 
     def summary(self) -> str:
         """Audit table, sizes and parity as text."""
-        s, p = self.sizes, self.parity
-        classes = p.images - len(p.other_class)
-        lines = [
-            table(self.rows),
-            f"model.tflite: {s.file} bytes for {s.binary_weights} bytes of binary weights and {s.float_parameters} of "
-            f"float parameters (limit {s.limit})",
-            f"parity: largest relative error {p.error:.1e} (tolerance {p.tolerance:g}), {classes} of {p.images} "
-            f"predicted classes equal, {len(p.undecided)} images decided by float rounding",
-        ]
-        if s.float_parameters > s.binary_weights:
-            largest = ", ".join(f"{name} {size} B" for name, size in s.largest_float[:3])
-            lines.append(f"most of the parameters' bytes are float: {largest}")
-        return "\n".join(lines)
+        return "\n".join([table(self.rows), self.sizes.summary(), self.parity.summary()])
 
 
 def export(
@@ -84,6 +73,8 @@ def export(
     labels: np.ndarray | None = None,
     tolerance: float = 1e-4,
     allow: Iterable[str] = (),
+    input_type: str = "float32",
+    output_type: str = "float32",
 ) -> ExportResult:
     """Writes a trained model for deployment, after an audit of its operators and a check of its outputs.
 
@@ -97,34 +88,66 @@ def export(
       labels: Their classes, to report both accuracies. Default: None.
       tolerance: Largest relative error of the outputs. Default: 1e-4.
       allow: Names of layers that may come out float although they declare themselves binary.
+      input_type: "float32" or "int8", the latter for models that carry quantisation ranges. Default: "float32".
+      output_type: Likewise.
 
     Raises:
       ExportError: The model fails the conversion, the audit or the comparison; names layer, reason and remedy.
       UserError: The model or the images are not of the kind expected, or LCE is not installed.
     """
-    start = time.monotonic()
-    images = check_images(model, images)
-    deployed = deploy_with_notes(model)
     with tempfile.TemporaryDirectory() as scratch:
         saved_model = Path(scratch) / "saved_model"
-        write_saved_model(deployed.model, saved_model)
-        flatbuffer = convert(saved_model)
-        rows = audit(flatbuffer, deployed.model, allow=allow, conversions=deployed.conversions)
-        check(rows)
-        found = parity(flatbuffer, deployed.model, model, images=images, labels=labels, tolerance=tolerance)
-        result = ExportResult(
-            directory=Path(directory),
-            deployed=deployed.model,
-            flatbuffer=flatbuffer,
-            rows=rows,
-            sizes=sizes(flatbuffer, deployed.model),
-            parity=found,
-            conversions=deployed.conversions,
-            versions=versions(),
-            seconds=time.monotonic() - start,
+        result = examine(
+            model,
+            saved_model,
+            images=images,
+            labels=labels,
+            tolerance=tolerance,
+            allow=allow,
+            input_type=input_type,
+            output_type=output_type,
         )
+        result.directory = Path(directory)
         _write(result, saved_model)
     return result
+
+
+def examine(
+    model: tf.keras.Model,
+    saved_model: Path,
+    *,
+    images: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    tolerance: float = 1e-4,
+    allow: Iterable[str] = (),
+    input_type: str = "float32",
+    output_type: str = "float32",
+    audited: Callable[[list[Row], Sizes], None] = lambda rows, sizes: None,
+) -> ExportResult:
+    """Everything that `export` does but for the files, of which it only writes a SavedModel to `saved_model`.
+
+    Args:
+      images: As for `export`; `None` compares on random inputs alone.
+      audited: Called with the audit before the model is judged by it.
+    """
+    start = time.monotonic()
+    batch = model.inputs[0].shape[0] if model.inputs else None
+    if batch not in (None, 1):
+        raise UserError(f"Expected a model of batch size None or 1. Received: {batch}; build it without a batch size.")
+    if images is not None:
+        images = check_images(model, images)
+    deployed = deploy_with_notes(model)
+    write_saved_model(deployed.model, saved_model)
+    flatbuffer = convert(saved_model, input_type=input_type, output_type=output_type)
+    rows = audit(flatbuffer, deployed.model, allow=allow, conversions=deployed.conversions)
+    measured = sizes(flatbuffer, deployed.model)
+    audited(rows, measured)
+    check(rows)
+    found = parity(flatbuffer, deployed.model, model, images=images, labels=labels, tolerance=tolerance)
+    seconds = time.monotonic() - start
+    return ExportResult(
+        Path(), deployed.model, flatbuffer, rows, measured, found, deployed.conversions, versions(), seconds
+    )
 
 
 def _write(result: ExportResult, saved_model: Path) -> None:

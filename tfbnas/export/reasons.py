@@ -66,7 +66,8 @@ def why_float(declared: Declared) -> tuple[str, str]:
             "so the layer is as large and as slow as a float one",
             "give it an input_quantizer, or leave the layer in full precision (kernel_quantizer=None)",
         )
-    if declared.input_bits != 1 or is_sign(quantizer) is False:
+    recognised = is_sign(quantizer)
+    if recognised is False or (recognised is None and declared.input_bits != 1):
         return f"the input quantiser {name} does not give sign(x) with sign(0) = +1", _SIGN
     if None in tuple(layer.input_shape[1:3]):
         return (

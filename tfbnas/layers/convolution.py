@@ -5,18 +5,30 @@ from __future__ import annotations
 import larq as lq
 import tensorflow as tf
 
+from tfbnas.layers.arguments import drop_fixed
 from tfbnas.layers.quantizers import StandardizedSign
-from tfbnas.layers.width import OpenLayer, maybe_aligned, pad_to_layout, static_size
+from tfbnas.layers.width import OpenLayer, checked_channels, maybe_aligned, pad_to_layout, static_size
+
+_FIXED = {
+    "padding": ("same",),
+    "use_bias": (False,),
+    "data_format": ("channels_last", None),
+    "dilation_rate": (1, (1, 1), [1, 1]),
+    "groups": (1,),
+    "activation": (None, "linear"),
+    "kernel_regularizer": (None,),
+    "kernel_constraint": (None,),
+}
 
 
 class _SizedConvolution(OpenLayer):
     """What float and binary convolution share: a kernel of open size, no bias (BatchNormalization follows)."""
 
     def __init__(self, filters, kernel_size, strides=1, **kwargs):
-        for name in ("use_bias", "padding"):
-            kwargs.pop(name, None)
+        drop_fixed(type(self).__name__, kwargs, _FIXED)
+        filters = checked_channels(filters, kwargs.get("name") or type(self).__name__)
         super().__init__(
-            1 if static_size(filters) is None else filters,
+            static_size(filters) or 1,
             kernel_size,
             strides=strides,
             padding="same",
@@ -36,7 +48,8 @@ class _SizedConvolution(OpenLayer):
 
     def compute_output_shape(self, input_shape):
         height, width = (
-            None if size is None else -(-size // stride) for size, stride in zip(input_shape[1:3], self.strides)
+            None if size is None else -(-size // stride)
+            for size, stride in zip(input_shape[1:3], self.strides, strict=True)
         )
         return tf.TensorShape((input_shape[0], height, width, static_size(self.filters)))
 
@@ -75,9 +88,12 @@ class BinaryConv2D(_SizedConvolution, lq.layers.QuantConv2D):
 
     def __init__(self, filters, kernel_size, strides=1, **kwargs):
         kwargs.setdefault("kernel_initializer", "he_normal")
-        # Standardised kernels cannot starve, which Larq warns of where a constraint is missing.
-        kwargs["kernel_quantizer"] = kwargs.get("kernel_quantizer") or StandardizedSign()
+        drop_fixed(type(self).__name__, kwargs, {"input_quantizer": (None,), "pad_values": (0.0,)})
+        quantizer = kwargs.pop("kernel_quantizer", None) or StandardizedSign()
         super().__init__(filters, kernel_size, strides, **kwargs)
+        # Not given to Larq's constructor, which warns of starved weights where no constraint is given: a kernel that is
+        # standardised before its sign is taken cannot starve.
+        self.kernel_quantizer = lq.quantizers.get_kernel_quantizer(quantizer)
 
     def call(self, inputs):
         return self.convolve(inputs, self.kernel_quantizer(self.kernel))
@@ -90,9 +106,12 @@ class Dense(OpenLayer, tf.keras.layers.Dense):
     def build(self, input_shape):
         self._dimensions = (self.input_channels(input_shape), self.units)
         self.kernel = self.add_sized_weight("kernel", self._dimensions, self.kernel_initializer)
-        self.bias = self.add_sized_weight("bias", (self.units,), self.bias_initializer)
+        self.bias = self.add_sized_weight("bias", (self.units,), self.bias_initializer) if self.use_bias else None
         self.built = True
 
     def call(self, inputs):
         kernel = pad_to_layout(self.kernel, self._dimensions)
-        return tf.matmul(inputs, tf.cast(kernel, inputs.dtype)) + tf.cast(self.bias, inputs.dtype)
+        output = tf.matmul(inputs, tf.cast(kernel, inputs.dtype))
+        if self.bias is not None:
+            output += tf.cast(self.bias, inputs.dtype)
+        return output if self.activation is None else self.activation(output)

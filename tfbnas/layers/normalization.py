@@ -5,7 +5,10 @@ from __future__ import annotations
 import larq as lq
 import tensorflow as tf
 
+from tfbnas.layers.arguments import drop_fixed
 from tfbnas.layers.width import OpenLayer, OpenWidth, pad_to_layout
+
+_FIXED = {"axis": (-1, 3, [3], (3,), [-1]), "center": (True,), "scale": (True,), "synchronized": (False,)}
 
 
 @lq.utils.register_keras_custom_object
@@ -21,19 +24,26 @@ class BatchNormalization(OpenLayer, tf.keras.layers.BatchNormalization):
     """
 
     def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs):
+        drop_fixed(type(self).__name__, kwargs, _FIXED)
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
+        self.input_spec = tf.keras.layers.InputSpec(ndim=4)
 
     def build(self, input_shape):
         channels = self.input_channels(input_shape)
         self.width = channels if isinstance(channels, OpenWidth) else None
-        self.gamma = self.add_sized_weight("gamma", (channels,), "ones")
-        self.beta = self.add_sized_weight("beta", (channels,), "zeros")
-        self.moving_mean = self.add_sized_weight("moving_mean", (channels,), "zeros", trainable=False)
-        self.moving_variance = self.add_sized_weight("moving_variance", (channels,), "ones", trainable=False)
+        self.gamma = self.add_sized_weight("gamma", (channels,), self.gamma_initializer)
+        self.beta = self.add_sized_weight("beta", (channels,), self.beta_initializer)
+        self.moving_mean = self.add_sized_weight(
+            "moving_mean", (channels,), self.moving_mean_initializer, trainable=False
+        )
+        self.moving_variance = self.add_sized_weight(
+            "moving_variance", (channels,), self.moving_variance_initializer, trainable=False
+        )
         self.built = True
 
     def call(self, inputs, training=None):
-        training = self._is_training(training)
+        # Frozen layers use and keep their moving statistics, as in Keras.
+        training = self.trainable and self._is_training(training)
         gamma, beta = tf.cast(self.gamma, tf.float32), tf.cast(self.beta, tf.float32)
         if self.width is not None and self.width.mask is not None:
             mask = self.width.mask()

@@ -83,10 +83,6 @@ class LearnedStep(OpenLayer, lq.quantizers.Quantizer):
         channels = shape[-1] if self._width is None else self._width.size
         return unit_step(inputs, self.step, tf.cast(tf.reduce_prod(shape[1:-1]) * channels, tf.float32))
 
-    @property
-    def non_trainable_weights(self):
-        return []
-
     def get_config(self):
         return {**super().get_config(), "initial_step": self.initial_step}
 
@@ -121,10 +117,6 @@ class StandardizedSign(lq.quantizers.Quantizer):
 
     def call(self, inputs):
         return lq.quantizers.ste_sign(standardize(inputs), self.clip_value)
-
-    @property
-    def non_trainable_weights(self):
-        return []
 
     def get_config(self):
         return {**super().get_config(), "clip_value": self.clip_value}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from tfbnas.layers.width import OpenWeight, OpenWidth
@@ -30,6 +31,7 @@ def make_growable(optimizer: tf.keras.optimizers.Optimizer) -> tf.keras.optimize
             name=f"{variable_name}/{model_variable._shared_name}",
         )
         slots.setdefault(model_variable.ref(), []).append(slot)
+        optimizer._variables.append(slot)  # what `optimizer.variables`, and so Keras' saving, shows
         return slot
 
     # An attribute of the function: as one of the optimiser, TensorFlow would try to save the dictionary.
@@ -38,13 +40,12 @@ def make_growable(optimizer: tf.keras.optimizers.Optimizer) -> tf.keras.optimize
     return optimizer
 
 
-def _with_common_part(fresh: tf.Tensor, old: tf.Tensor) -> tf.Tensor:
+def _with_common_part(fresh: tf.Tensor, old: tf.Tensor) -> np.ndarray:
     """`fresh`, with the leading part of every axis that it shares with `old` taken from `old`."""
-    common = tf.minimum(tf.shape(fresh), tf.shape(old))
-    indices = tf.meshgrid(*[tf.range(size) for size in tf.unstack(common)], indexing="ij")
-    positions = tf.reshape(tf.stack(indices, axis=-1), [-1, len(fresh.shape)])
-    values = tf.reshape(tf.slice(old, tf.zeros_like(common), common), [-1])
-    return tf.tensor_scatter_nd_update(fresh, positions, values)
+    value = np.array(fresh)
+    common = tuple(slice(min(sizes)) for sizes in zip(fresh.shape, old.shape, strict=True))
+    value[common] = old.numpy()[common]
+    return value
 
 
 def _slots(optimizer, variable: tf.Variable) -> Iterator[tf.Variable]:
@@ -70,7 +71,9 @@ def resize(
       sizes: New number of channels of each width that changes.
       seed: Decides the values of new channels, together with the variable's name.
       optimizer: Optimiser whose slots follow. It must have gone through `make_growable`. Default: None.
-      keep: False initialises everything freshly instead (the paper's comparison without best-effort initialisation).
+      keep: False initialises all variables of open shape freshly instead, also of widths that do not change (the
+        paper's comparison without best-effort initialisation). Variables of given shape keep their values.
+        Default: True.
     """
     for width, size in sizes.items():
         width.size.assign(size)

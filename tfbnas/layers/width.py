@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfbnas.errors import UserError
 
 LAYOUT_MULTIPLE = 16
 """Channels of an activation with open width are rounded up to this: others leave oneDNN's vector path (batch
@@ -45,7 +47,7 @@ class OpenWidth:
     """A number of channels that may change.
 
     Layers accept it wherever they accept an integer number of channels. Their variables then have `size` channels now;
-    `tfbnas.layers.resizing.resize` changes that without retracing, because the graph knows the dimension only as `None`.
+    `tfbnas.layers.resizing.resize` changes that without retracing: the graph knows the dimension only as `None`.
     Activations have `layout()` channels, of which those from `size` on are zero: layers pad kernels with zeros as they
     use them, so that no value of the network depends on the layout.
 
@@ -75,6 +77,26 @@ class OpenWidth:
 
 
 Channels = int | OpenWidth
+
+
+def checked_channels(channels: Any, layer: str) -> Channels:
+    """The channels that a layer is given.
+
+    Args:
+      channels: A positive integer (also numpy's) or an OpenWidth.
+      layer: Name of the layer, for the message.
+
+    Raises:
+      UserError: Something else, as an edited architecture may hold.
+    """
+    if isinstance(channels, OpenWidth):
+        return channels
+    if isinstance(channels, bool) or not hasattr(channels, "__index__") or operator.index(channels) < 1:
+        raise UserError(
+            f"Expected the channels of layer {layer!r} to be a positive integer or an OpenWidth. "
+            f"Received: {channels!r}."
+        )
+    return operator.index(channels)
 
 
 def static_size(channels: Channels) -> int | None:
@@ -158,7 +180,9 @@ class OpenLayer(tf.keras.layers.Layer):
         key = f"{self.name}/{name}"
         sizes = [present_size(d) for d in dimensions]
         variable = tf.Variable(
-            initial_value(initializer, sizes, 0, key),
+            # From the global generator, as Keras does it: under one global seed, the same network built with given
+            # channel numbers starts with the same weights.
+            initializer(tuple(sizes), dtype=tf.float32),
             shape=[static_size(d) for d in dimensions],
             trainable=trainable,
             name=key,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -46,11 +47,29 @@ def builder(name: str) -> Builder:
     return _BUILDERS[name]
 
 
+def construct(
+    network: str, choose: Choose, *, input_shape: tuple[int, int, int], classes: int, options: Mapping[str, Any]
+) -> tf.keras.Model:
+    """A network of a family, with what `choose` gives for each choice: closed values or open ones.
+
+    Raises:
+      UserError: The family is unknown, or does not have one of the options.
+    """
+    family = builder(network)
+    try:
+        call = inspect.signature(family).bind(choose, input_shape=input_shape, classes=classes, **options)
+    except TypeError as error:
+        raise UserError(
+            f"Expected options of the network {network!r}. Received: options={dict(options)} ({error})."
+        ) from error
+    return family(*call.args, **call.kwargs)
+
+
 def build(architecture: Architecture) -> tf.keras.Model:
     """The plain network of an architecture, with fresh weights.
 
     Raises:
-      UserError: The family is unknown, or the architecture has a choice that the family does not ask for.
+      UserError: The family is unknown, or the architecture has a choice or an option that the family does not ask for.
     """
     asked = set()
 
@@ -58,8 +77,12 @@ def build(architecture: Architecture) -> tf.keras.Model:
         asked.add(name)
         return architecture.choices.get(name, default)
 
-    model = builder(architecture.network)(
-        choose, input_shape=architecture.input_shape, classes=architecture.classes, **architecture.options
+    model = construct(
+        architecture.network,
+        choose,
+        input_shape=architecture.input_shape,
+        classes=architecture.classes,
+        options=architecture.options,
     )
     for name in architecture.choices:
         if name not in asked:

@@ -13,7 +13,8 @@ def resnet18(choose, *, input_shape=(32, 32, 3), classes=10, base: int | None = 
     """Four stages of two blocks of two 3x3 convolutions; first and last layer float, the others binary.
 
     Choices: "stem", the stream's channels up to the first downsampling block; "stageN/stream" for N in 2..4, the
-    stream's channels from there on (DMS Fig. 2, r2); "stageN/blockM/inner", the channels between a block's convolutions.
+    stream's channels from there on (DMS Fig. 2, r2); "stageN/blockM/inner", the channels between the convolutions of a
+    block.
     The stream stays real-valued, without ReLU: the {0, alpha} quantiser in front of each convolution is the
     nonlinearity. In a downsampling block both convolutions read the same quantised tensor.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfbnas.errors import UserError
 from tfbnas.layers import BatchNormalization, Dense, FloatConv2D, blocks
 
 # Channels of each convolution, in quarters of the ImageNet form, and whether a max pool follows it.
@@ -23,9 +24,17 @@ def vgg11(choose, *, input_shape=(32, 32, 3), classes=10, base: int = 16, binary
       base: Channels of the first convolution. Default 16, the paper's CIFAR form (a quarter of ImageNet's 64).
       binary: False gives the network in full precision: ReLU for the quantisers, float kernels under the same names.
 
+    Raises:
+      UserError: The images are smaller.
+
     Returns:
       Functional model from images to logits `[batch, classes]`, float32.
     """
+    if min(input_shape[:2]) < 32:
+        raise UserError(
+            f"Expected images of at least 32x32 pixels for vgg11, which halves them five times. Received: "
+            f"{input_shape[0]}x{input_shape[1]}; scale them (--data.image_size 32) or use resnet18."
+        )
     quantize, convolution = blocks(binary)
     inputs = x = tf.keras.Input(input_shape)
     for index, (multiple, pool) in enumerate(_LAYERS, start=1):

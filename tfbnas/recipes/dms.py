@@ -13,11 +13,12 @@ from tfbnas.architecture import Architecture
 from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import MIB, Budget, Memory
 from tfbnas.errors import UserError
-from tfbnas.files import write_json
+from tfbnas.networks import builder
 from tfbnas.recipes import stages
 from tfbnas.recipes.settings import Command
 from tfbnas.run import RunDirectory
 from tfbnas.search.dms import DMS
+from tfbnas.search.logistic import HALF_STEP
 
 
 @dataclass
@@ -127,10 +128,10 @@ def run(command: Command[Settings], network: str) -> None:
       network: Name of the network family.
     """
     settings = command.settings
-    settings.precision = precision.resolve(settings.precision)
+    settings = replace(settings, precision=precision.resolve(settings.precision))  # type: ignore[arg-type]
     images = settings.data.load()
-    images.train.steps(settings.train.batch_size)
-    with stages.open_run(command) as directory:
+    check_feasible(network, images, settings)
+    with stages.open_run(replace(command, settings=settings)) as directory:
         found = search_stage(directory, "search", network, images, settings)
         if settings.search.compare_best_effort:
             other = replace(settings.search, best_effort=not settings.search.best_effort)
@@ -155,12 +156,30 @@ def run(command: Command[Settings], network: str) -> None:
         stages.finish(directory)
 
 
-def make_search(network: str, images: data.ImageData, settings: Settings) -> DMS:
-    """The search model of the settings, compiled.
+def check_feasible(network: str, images: data.ImageData, settings: Settings) -> None:
+    """Refuses what can be known to fail before anything is written or trained.
 
     Raises:
-      UserError: The budget is below the smallest network.
+      UserError: A batch is larger than its data, the network does not take such images, or the budget is below the
+        smallest network that the search can reach.
     """
+    images.train.steps(settings.train.batch_size)
+    for half in images.train.halves(seed=settings.seed):
+        half.steps(settings.search.batch_size)
+    bases: dict[str, int] = {}
+    builder(network)(bases.setdefault, input_shape=images.input_shape, classes=images.classes)
+    least = settings.search.minimal_edge + HALF_STEP * settings.search.final_sigma
+    smallest = Architecture("uniform", network, {}, images.input_shape, images.classes)
+    cost = settings.budget.make().cost.of(training.uniform(smallest, bases, least))
+    if settings.budget.memory * MIB < cost:
+        raise UserError(
+            f"Expected `budget.memory` to be at least {cost / MIB:.4f} MiB, the smallest {network} that the search can "
+            f"reach (every width at {least:.2f} times its base). Received: budget.memory={settings.budget.memory}."
+        )
+
+
+def make_search(network: str, images: data.ImageData, settings: Settings) -> DMS:
+    """The search model of the settings, compiled."""
     own = settings.search
     tf.keras.utils.set_random_seed(settings.seed)
     with precision.precision(settings.precision):
@@ -216,9 +235,13 @@ def search_stage(
             choices.append(found)
             return {f"{key}/{choice}": value for choice, row in found.items() for key, value in row.items()}
 
-        def describe(logs: Mapping[str, Any]) -> dict[str, str]:
-            limit = search.budget.limit
-            return {"memory": f"{float(logs['cost']) / MIB:.3f}/{limit / MIB:.3f} MiB"} if "cost" in logs else {}
+        def describe(logs: Mapping[str, float]) -> dict[str, str | None]:
+            shown: dict[str, str | None] = {"cost": None, "seconds": None, "sigma": None}
+            if "cost" in logs:
+                shown["memory"] = f"{logs['cost'] / MIB:.3f} of {search.budget.limit / MIB:.3f} MiB"
+            if not logs.get("validation_loss"):  # before the round's first update of the ratios
+                shown |= {"validation_loss": None, "validation_accuracy": None}
+            return shown
 
         if done < own.rounds:
             weights, architecture = images.train.halves(seed=settings.seed)
@@ -241,7 +264,7 @@ def search_stage(
                 initial_round=done,
                 callbacks=[stages.Timer(), *saving],
             )
-            _, state = checkpoints.latest()
+            state = checkpoints.state()
         history = [
             {**entry, "round": entry["epoch"] - 1, "memory": entry["cost"], "choices": row}
             for entry, row in zip(state["history"], state["choices"], strict=True)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfbnas import data, report, training
 from tfbnas.architecture import Architecture
-from tfbnas.callbacks import Progress, SaveEveryEpoch, StopOnNaN, TensorBoardScalars
+from tfbnas.callbacks import Describe, Progress, SaveEveryEpoch, StopOnNaN, TensorBoardScalars
 from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import MIB, Memory
 from tfbnas.errors import UserError
@@ -65,9 +65,7 @@ class TrainSettings:
     full_precision_epochs: int = 0
 
     def check(self) -> None:
-        require_positive(
-            "train", epochs=self.epochs, batch_size=self.batch_size, learning_rate=self.learning_rate
-        )
+        require_positive("train", epochs=self.epochs, batch_size=self.batch_size, learning_rate=self.learning_rate)
         if not all(0 < drop < 1 for drop in self.drops) or self.drops != sorted(self.drops):
             raise UserError(f"Expected `train.drops` to be rising fractions in (0, 1). Received: {self.drops}.")
 
@@ -117,6 +115,10 @@ def require_positive(group: str, **values: float) -> None:
             raise UserError(f"Expected `{group}.{name}` to be positive. Received: {name}={value}.")
 
 
+def _without_seconds(logs: Mapping[str, float]) -> dict[str, str | None]:
+    return {"seconds": None}
+
+
 def open_run(command: Command) -> RunDirectory:
     """The run directory of a command, new or to go on with."""
     run = RunDirectory(command.run_dir, command.to_dict())
@@ -140,7 +142,7 @@ def callbacks(
     checkpoints: Checkpoints,
     history: list[dict[str, Any]],
     *,
-    describe: Callable[[Mapping[str, Any]], dict[str, str]] | None = None,
+    describe: Describe = _without_seconds,
     scalars: Callable[[], Mapping[str, float]] | None = None,
     extra: Callable[[], Mapping[str, Any]] | None = None,
 ) -> list[tf.keras.callbacks.Callback]:
@@ -207,7 +209,7 @@ def train_stage(
                 callbacks=[Timer(), *saving],
                 verbose=0,
             )
-            _, state = checkpoints.latest()
+            state = checkpoints.state()
         network = training.plain(model, architecture)
         accuracy = test_accuracy(network, images.test)
         return {

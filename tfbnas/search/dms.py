@@ -1,9 +1,9 @@
 """DMS: differentiable dimension search, which finds the number of channels of each binary convolution.
 
-Paper: "DMS: Differentiable Dimension Search for Binary Neural Networks" (anonymous, under review). Built is the reading in
-which the three candidates of a width share one kernel (Eq. 11 with W_i as leading slices of one W): a search step then
-computes one convolution per layer, that of the widest candidate, and best-effort initialisation (Eq. 9-10, "intercept
-the first weights") keeps meaning the same thing. Deviations from the paper:
+Paper: "DMS: Differentiable Dimension Search for Binary Neural Networks" (anonymous, under review). Built is the reading
+in which the three candidates of a width share one kernel (Eq. 11 with W_i as leading slices of one W): a search step
+then computes one convolution per layer, that of the widest candidate, and best-effort initialisation (Eq. 9-10,
+"intercept the first weights") keeps meaning the same thing. Deviations from the paper:
 - the mask acts behind batch normalisation, which would cancel it, and on both paths of a residual stream;
 - candidates are anchored at the last clustering, else their probabilities would not depend on mu;
 - the penalty looks at the cost of candidates anchored at the present mu (see `_penalised_cost`);
@@ -22,12 +22,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnas.architecture import Architecture
-from tfbnas.costs import Budget, trace
+from tfbnas.costs import Budget, Operation, trace
 from tfbnas.errors import UserError
 from tfbnas.layers.resizing import make_growable, resize
 from tfbnas.layers.width import OpenWidth
-from tfbnas.networks import builder
+from tfbnas.networks import construct
 from tfbnas.search import logistic
+
 
 def _check_ratios(**values: float) -> None:
     for name, value in values.items():
@@ -48,10 +49,10 @@ class DMS(tf.keras.Model):
       input_shape: Height, width, channels of the images.
       classes: Number of classes.
       options: Further arguments of the network's builder.
-      initial_ratio: mu at the start, for every width. Default 1.5 (paper, DMS-A).
+      initial_ratio: mu at the start, for every width; raised to its lower bound. Default 1.5 (paper, DMS-A).
       initial_sigma: Scale of the logistic distribution in the first round. Default 1.0 (paper).
       final_sigma: The same in the last round. Default 0.3 (paper).
-      minimal_ratio: Least expansion ratio of a candidate. Default 0.3 (paper).
+      minimal_ratio: Least expansion ratio of a candidate, and of mu. Default 0.3 (paper).
       minimal_edge: Least value of mu - Delta. Default 0.25 (paper).
       temperature: Of the Gumbel-softmax. Default 1.0 (paper).
       best_effort: Whether weights survive a change of widths (Eq. 9-10). Default: True.
@@ -99,14 +100,17 @@ class DMS(tf.keras.Model):
             size = max(1, round(base * (initial_ratio + logistic.SPREAD * initial_sigma)))
             return widths.setdefault(name, OpenWidth(name, base, size=size))
 
-        self.network = builder(network)(choose, input_shape=input_shape, classes=classes, **self._template.options)
+        self.network = construct(
+            network, choose, input_shape=input_shape, classes=classes, options=self._template.options
+        )
         # A tuple behind a property: Keras would wrap a list or dict, and these are no layers.
         self._widths = tuple(widths.values())
         self.operations = trace(self.network)
+        _check_widths(network, self._widths, self.operations)
         count = len(self._widths)
         self.base = np.array([width.base for width in self._widths])
-        self.mu = tf.Variable(tf.fill([count], float(initial_ratio)), name="mu", trainable=True)
         self.sigma = tf.Variable(float(initial_sigma), name="sigma", trainable=False)
+        self.mu = tf.Variable(tf.maximum(tf.fill([count], float(initial_ratio)), self._least_ratio()), name="mu")
         self.anchor = tf.Variable(tf.zeros([count]), name="anchor", trainable=False)
         self.ratios = tf.Variable(tf.zeros([count, 3]), name="ratios", trainable=False)
         self.channels = tf.Variable(tf.zeros([count, 3], tf.int32), name="channels", trainable=False)
@@ -117,8 +121,7 @@ class DMS(tf.keras.Model):
         for index, width in enumerate(self._widths):
             width.mask = functools.partial(self._mask, index)
         self._means = {
-            name: tf.keras.metrics.Mean(name)
-            for name in ("loss", "accuracy", "validation_loss", "validation_accuracy")
+            name: tf.keras.metrics.Mean(name) for name in ("loss", "accuracy", "validation_loss", "validation_accuracy")
         }
         self.cluster(0, fresh=True)
 
@@ -224,7 +227,10 @@ class DMS(tf.keras.Model):
     def _bounded(self, mu: tf.Tensor) -> tf.Tensor:
         reach = logistic.SPREAD * self.sigma
         mu = tf.clip_by_value(mu, self.anchor - reach, self.anchor + reach)
-        return tf.maximum(mu, self.minimal_edge + logistic.HALF_STEP * self.sigma)
+        return tf.maximum(mu, self._least_ratio())
+
+    def _least_ratio(self) -> tf.Tensor:
+        return tf.maximum(self.minimal_edge + logistic.HALF_STEP * self.sigma, self.minimal_ratio)
 
     # Training.
 
@@ -278,11 +284,12 @@ class DMS(tf.keras.Model):
           Keras history: loss, accuracy, validation_loss, validation_accuracy, cost and sigma of each round.
         """
         weight_steps = weight_epochs * _steps(train, batch_size)
-        architecture_steps = architecture_steps or _steps(validation_data, batch_size)
+        one_pass = _steps(validation_data, batch_size)
+        architecture_steps = architecture_steps or one_pass
+        passes = -(-architecture_steps // one_pass)
 
         def one_round(index: tf.Tensor) -> tf.data.Dataset:
             weights = _epochs(train, batch_size, self.seed, index * weight_epochs, weight_epochs).take(weight_steps)
-            passes = -(-architecture_steps // _steps(validation_data, batch_size))
             architecture = _epochs(validation_data, batch_size, self.seed + 1, index * passes, passes)
             return weights.map(functools.partial(_tagged, WEIGHTS)).concatenate(
                 architecture.take(architecture_steps).map(functools.partial(_tagged, ARCHITECTURE))
@@ -297,10 +304,6 @@ class DMS(tf.keras.Model):
             callbacks=[_Rounds(rounds), *callbacks],
             verbose=verbose,
         )
-
-    @property
-    def metrics(self) -> list[tf.keras.metrics.Metric]:
-        return [*self._means.values(), *super().metrics]
 
     def call(self, inputs, training=None):
         return self.network(inputs, training=training)
@@ -321,6 +324,11 @@ class DMS(tf.keras.Model):
             self._means[f"{prefix}loss"].update_state(loss, sample_weight=share)
             self._means[f"{prefix}accuracy"].update_state(accuracy, sample_weight=share)
         return {name: mean.result() for name, mean in self._means.items()} | {"cost": self.latest_cost.value()}
+
+    def test_step(self, data):
+        """One batch of `evaluate`: the loss and metrics of `compile`, with the masks' expectation."""
+        super().test_step(data)
+        return {metric.name: metric.result() for metric in self.compiled_loss.metrics + self.compiled_metrics.metrics}
 
     def weight_step(self, images, labels) -> tuple[tf.Tensor, tf.Tensor]:
         """One update of the weights on the training half; returns loss and logits."""
@@ -372,6 +380,18 @@ class _Rounds(tf.keras.callbacks.Callback):
         self.model.deflate(epoch, self.rounds)
 
 
+def _check_widths(network: str, widths: Sequence[OpenWidth], operations: Sequence[Operation]) -> None:
+    masked = {id(operation.outputs) for operation in operations if operation.kind == "normalization"}
+    for width in widths:
+        if id(width) not in masked:
+            raise UserError(
+                "Expected a tfbnas BatchNormalization behind the layers of every open width, where its mask acts. "
+                f"Received: the network {network!r} with none for the width {width.name!r}."
+            )
+    if not widths:
+        raise UserError(f"Expected a network with choices. Received: the network {network!r}, which asks for none.")
+
+
 def _tagged(phase: int, images, labels):
     return phase, images, labels
 
@@ -389,6 +409,4 @@ def _epochs(data, batch_size: int, seed: int, first: tf.Tensor, count: int) -> t
     """`count` epochs of training batches from epoch `first` on."""
     if not hasattr(data, "epoch"):
         return data.repeat(count)
-    return tf.data.Dataset.range(count).flat_map(
-        lambda k: data.epoch(first + k, batch_size, seed=seed, augment=True)
-    )
+    return tf.data.Dataset.range(count).flat_map(lambda k: data.epoch(first + k, batch_size, seed=seed, augment=True))

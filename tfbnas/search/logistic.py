@@ -46,7 +46,7 @@ def log_probabilities(ratios: tf.Tensor, mu: tf.Tensor, sigma: tf.Tensor) -> tf.
     """
     distance = (ratios - mu[:, None]) / tf.reshape(sigma, [-1, 1])
     # log(CDF(d + D) - CDF(d - D)) up to a term that does not depend on d: log sinh D is common to all candidates, and
-    # sigmoid(a) - sigmoid(b) = sinh((a - b) / 2) / (2 cosh(a / 2) cosh(b / 2)). Exact, and no difference of near-equals.
+    # sigmoid(a) - sigmoid(b) = sinh((a - b) / 2) / (2 cosh(a / 2) cosh(b / 2)). Exact: no difference of near-equals.
     return tf.nn.log_softmax(-_log_cosh((distance + HALF_STEP) / 2) - _log_cosh((distance - HALF_STEP) / 2))
 
 

@@ -1,0 +1,90 @@
+"""What the tests share. Imported before any of them: tfbnas must come before TensorFlow."""
+
+import tfbnas  # isort: skip
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfbnas.layers import BatchNormalization, Dense, blocks
+from tfbnas.layers.convolution import FloatConv2D
+from tfbnas.networks import register
+
+
+def small_network(choose, *, input_shape=(8, 8, 3), classes=4, binary=True):
+    """All that the families are made of, small: a pool in front of normalisation, both kinds of residual block.
+
+    Widths: "stream" (base 4), "inner" (6), "out" (8).
+    """
+    quantize, convolution = blocks(binary)
+    stream, inner, out = choose("stream", 4), choose("inner", 6), choose("out", 8)
+    inputs = tf.keras.Input(input_shape)
+    x = FloatConv2D(stream, 3, name="stem")(inputs)
+    x = tf.keras.layers.MaxPool2D(2, name="stem_pool")(x)
+    x = BatchNormalization(name="stem_bn")(x)
+    y = convolution(inner, 3, name="conv1")(quantize(name="step1")(x))
+    y = BatchNormalization(name="bn1")(y)
+    y = convolution(stream, 3, name="conv2")(quantize(name="step2")(y))
+    y = BatchNormalization(name="bn2")(y)
+    x = tf.keras.layers.Add(name="add1")([x, y])
+    bits = quantize(name="step3")(x)
+    x = BatchNormalization(name="shortcut_bn")(convolution(out, 1, 2, name="shortcut")(bits))
+    y = BatchNormalization(name="bn3")(convolution(out, 3, 2, name="conv3")(bits))
+    x = tf.keras.layers.Add(name="add2")([x, y])
+    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return tf.keras.Model(inputs, Dense(classes, name="logits", dtype="float32")(x))
+
+
+def small_memory(channels, *, deployed=False, classes=4):
+    """Bytes of `small_network`, layer by layer as DMS table 1 counts, from {name: channels}."""
+    stream, inner, out = channels["stream"], channels["inner"], channels["out"]
+    bits = 9 * stream * inner + 9 * inner * stream + 1 * stream * out + 9 * stream * out
+    floats = 9 * 3 * stream + out * classes + classes
+    normalized = stream + inner + stream + out + out
+    return bits / 8 + 4 * floats + (8 * normalized if deployed else 0)
+
+
+register("test-small", small_network)
+
+
+@pytest.fixture(scope="session")
+def memory_of_small():
+    return small_memory
+
+
+@pytest.fixture(scope="session")
+def image_batches():
+    """Function: a finite dataset of batches of random images and labels, the same for the same arguments."""
+
+    def make(count=32, *, batch=16, shape=(8, 8, 3), classes=4, seed=0):
+        chance = np.random.default_rng(seed)
+        images = chance.normal(size=(count, *shape)).astype(np.float32)
+        labels = chance.integers(0, classes, count)
+        # Something to learn: a class brightens its own part of every image.
+        for label in range(classes):
+            images[labels == label, label % shape[0]] += 1.0
+        return tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def randomised():
+    """Function: gives all weights of a model random values as training leaves them, and returns the model."""
+
+    def change(model, seed=0):
+        chance = np.random.default_rng(seed)
+        for weight in model.weights:
+            shape = np.shape(weight)
+            kind = weight.name.split("/")[-1].split(":")[0]
+            value = chance.normal(size=shape)
+            if kind == "gamma":
+                value = chance.uniform(0.5, 1.5, shape) * chance.choice([-1, 1], shape)
+            elif kind in ("moving_variance", "step"):
+                value = chance.uniform(0.5, 1.5, shape)
+            weight.assign(value.astype(np.float32))
+        return model
+
+    return change
+
+
+__all__ = ["tfbnas"]

@@ -1,0 +1,118 @@
+"""Wrong input to a recipe: one sentence, exit code 2, no traceback, and nothing trained or left behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from tfbnas.checkpoints import Checkpoints
+from tfbnas.recipes import dms
+from tfbnas.recipes.settings import preset_files, run_main
+
+
+@pytest.fixture
+def refused(command, capsys, tmp_path):
+    """Runs a command line in this process and returns the one line of its error."""
+
+    def run(*arguments: str, network: str = "vgg11", run_dir=None, **settings) -> str:
+        argv = command(run_dir or tmp_path / "run", *arguments, **settings)[3:]
+        with pytest.raises(SystemExit) as exit_code:
+            run_main(lambda c: dms.run(c, network), dms.Settings, recipe=f"dms_{network}", description="", argv=argv)
+        assert exit_code.value.code == 2
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+        assert len(lines) == 1
+        return lines[0]
+
+    return run
+
+
+def test_unknown_setting_names_the_nearest(refused, tmp_path):
+    assert "--search.rounds" in refused("--search.round", "3")
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_preset_names_the_nearest(refused):
+    assert "Did you mean 'quick'" in refused("--preset", "quik")
+
+
+@pytest.mark.parametrize("budget", [0, -3])
+def test_budget_that_is_not_positive(refused, budget, tmp_path):
+    message = refused(budget__memory=budget)
+    assert "budget.memory" in message and str(budget) in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_budget_below_the_smallest_network(refused, tmp_path):
+    message = refused(budget__memory=0.001)
+    assert "smallest" in message and "0.001" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_data_name_the_quick_set_and_the_tool(refused, tmp_path):
+    message = refused(data__name="cifar10", data__data_dir=str(tmp_path))
+    assert "cifar10-quick" in message and "prepare_cifar10.py" in message
+
+
+def test_images_too_small_for_the_network(refused):
+    message = refused(data__image_size=16)
+    assert "32x32" in message and "16x16" in message
+
+
+def test_a_batch_larger_than_the_data(refused, tmp_path):
+    assert "batch_size=64" in refused(train__batch_size=64)
+    assert "batch_size=20" in refused(search__batch_size=20)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_class_folder(refused, image_folder, tmp_path):
+    folder = tmp_path / "images"
+    shutil.copytree(image_folder, folder)
+    for split in ("train", "test"):
+        (folder / split / "third").mkdir()
+    assert "third" in refused(data__name=folder)
+
+
+def test_a_corrupted_image(refused, image_folder, tmp_path):
+    folder = tmp_path / "images"
+    shutil.copytree(image_folder, folder)
+    (folder / "train" / "dark" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    assert "3.png" in refused(data__name=folder)
+
+
+def test_sigma_that_would_rise(refused):
+    assert "final_sigma" in refused(search__final_sigma=0.9)
+
+
+def test_rates_that_explode_stop_with_the_step_and_keep_the_last_checkpoint(refused, tmp_path):
+    message = refused(search__learning_rate=1e30, search__final_learning_rate=1e30)
+    assert "step" in message and "learning rate" in message
+    assert not Checkpoints(tmp_path / "run" / "checkpoints" / "search").steps()
+
+
+def test_run_directory_of_other_settings(refused, tmp_path):
+    refused(search__learning_rate=1e30, search__final_learning_rate=1e30)
+    message = refused(search__rounds=3)
+    assert "search.rounds was 2, now 3" in message
+
+
+def test_damaged_checkpoint(refused, tmp_path):
+    refused(search__learning_rate=1e30, search__final_learning_rate=1e30)
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints" / "search")
+    path = checkpoints.save(1, {"history": [], "choices": []})
+    (path / "state.json").write_text(json.dumps({"history": "other"}))
+    message = refused(search__learning_rate=1e30, search__final_learning_rate=1e30)
+    assert "damaged" in message and "step-000001" in message
+
+
+@pytest.mark.parametrize("recipe", ["dms_resnet18", "dms_vgg11"])
+def test_every_preset_is_complete_and_right(recipe):
+    from tfbnas.recipes.settings import parse
+
+    presets = preset_files(recipe)
+    wanted = {"quick", "cpu", "paper_a", "paper_b"} | ({"imagenet_a", "imagenet_b"} if "resnet" in recipe else set())
+    assert set(presets) == wanted
+    for name in presets:
+        found = parse(dms.Settings, ["--preset", name], program=recipe, description="", presets=presets)
+        assert found.preset == name and found.recipe == recipe

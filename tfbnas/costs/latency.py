@@ -1,0 +1,192 @@
+"""Latency of the deployed network on a device, from a table of its operators."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tfbnas.architecture import Architecture
+from tfbnas.costs.latency_features import FEATURES, Shape
+from tfbnas.costs.trace import Operation, trace
+from tfbnas.errors import UserError, nearest
+from tfbnas.files import read_json
+from tfbnas.layers.width import Channels, OpenWidth
+from tfbnas.networks import build
+
+FORMAT = 1
+_TABLES = Path(__file__).parent / "latency_tables"
+_PARTS = ("name", "device", "label", "sources", "milliseconds_per_unit", "operators")
+
+
+def devices() -> list[str]:
+    """Names of the tables that come with tfbnas."""
+    return sorted(path.stem for path in _TABLES.glob("*.json"))
+
+
+def load_table(device: str | os.PathLike) -> dict[str, Any]:
+    """Reads a latency table.
+
+    Args:
+      device: Name of a shipped table, or path of a JSON file.
+
+    Raises:
+      UserError: There is no such table, or the file is none.
+    """
+    shipped = _TABLES / f"{os.fspath(device)}.json"
+    path = shipped if shipped.is_file() else Path(device)
+    if not path.is_file():
+        known = devices()
+        raise UserError(
+            f"Expected `device` to be one of {known} or a file that tools/build_latency_table.py wrote. Received: "
+            f"{os.fspath(device)!r}.{nearest(os.fspath(device), known)}"
+        )
+    table = read_json(path)
+    if not isinstance(table, dict) or any(part not in table for part in _PARTS) or table.get("format") != FORMAT:
+        raise UserError(f"Expected a latency table of format {FORMAT}. Received: {path}, which is none.")
+    for operator, entry in table["operators"].items():
+        unknown = [name for name in entry["terms"] if name not in FEATURES]
+        if unknown:
+            raise UserError(f"Expected terms out of {sorted(FEATURES)} in {path}. Received: {unknown} of {operator!r}.")
+    return table
+
+
+@dataclass(frozen=True)
+class OperatorLatency:
+    """Predicted time of one operator of the deployed network.
+
+    Attributes:
+      layer: Name of the Keras layer.
+      operator: Key of the table, for instance "packed_convolution".
+      milliseconds: Predicted time.
+    """
+
+    layer: str
+    operator: str
+    milliseconds: float
+
+
+class Latency:
+    """Milliseconds of one inference on one thread, as a latency table predicts them.
+
+    All operators of the deployed network are charged: float stem, quantisation, shortcuts, pools, normalisations that
+    cannot be folded. It is a model of the device; a benchmark tells the truth (`python -m tfbnas.device benchmark`).
+
+    Args:
+      device: Name of a shipped table ("pixel1", "raspberry_pi_4b"), or path of one that tools/build_latency_table.py
+        wrote for another device.
+
+    Attributes:
+      table: The table, with its sources and errors.
+
+    Raises:
+      UserError: There is no such table.
+    """
+
+    unit = "ms"
+
+    def __init__(self, device: str | os.PathLike):
+        self.device = os.fspath(device)
+        self.table = load_table(device)
+
+    def of(self, architecture: Architecture) -> float:
+        """Milliseconds of a closed network.
+
+        Raises:
+          UserError: The network has a layer of which the table says nothing.
+        """
+        return sum(row.milliseconds for row in self.operators(trace(build(architecture))))
+
+    def operators(self, operations: Sequence[Operation]) -> list[OperatorLatency]:
+        """The operators of a closed network and their times, in the order of the network.
+
+        Args:
+          operations: `trace` of the network, without open widths.
+
+        Raises:
+          UserError: A width is open, or the table says nothing of a layer.
+        """
+        rows = []
+        for operation in operations:
+            key = operator(operation)
+            if key is None:
+                continue
+            for channels in (operation.inputs, operation.outputs):
+                if isinstance(channels, OpenWidth):
+                    raise UserError(
+                        f"Expected closed widths. Received: {channels!r} at layer {operation.layer!r}; use `expected`."
+                    )
+            time = self._time(key, operation, operation.inputs, operation.outputs)
+            rows.append(OperatorLatency(operation.layer, key, float(time)))
+        return rows
+
+    def expected(
+        self, operations: Sequence[Operation], distributions: Mapping[str, tuple[tf.Tensor, tf.Tensor]]
+    ) -> tf.Tensor:
+        """Expected milliseconds of a network with open widths, differentiable by the probabilities.
+
+        The time of every combination of an operator's input and output candidates is taken from the table, so the
+        stairs of bit packing are exact. Widths are independent.
+
+        Args:
+          operations: `trace` of the open network.
+          distributions: For the name of each open width, channel numbers and their probabilities, two float tensors
+            of equal shape `[candidates]`.
+
+        Returns:
+          Scalar float32 tensor.
+        """
+        total = tf.zeros(())
+        for operation in operations:
+            key = operator(operation)
+            if key is None:
+                continue
+            inputs, by_input = _candidates(operation.inputs, distributions)
+            outputs, by_output = _candidates(operation.outputs, distributions)
+            if isinstance(operation.inputs, OpenWidth) and operation.inputs is operation.outputs:
+                total += tf.reduce_sum(by_input * self._time(key, operation, inputs, inputs))
+                continue
+            times = self._time(key, operation, inputs[:, None], outputs[None, :])
+            total += tf.reduce_sum(by_input[:, None] * by_output[None, :] * times)
+        return total
+
+    def _time(self, key: str, operation: Operation, inputs: Any, outputs: Any) -> Any:
+        entry = self.table["operators"].get(key)
+        if entry is None:
+            raise UserError(
+                f"Layer {operation.layer!r} needs the operator {key!r}, of which the latency table {self.device!r} "
+                "says nothing; replace the layer, or measure a table that has it."
+            )
+        size = (operation.height, operation.width, operation.kernel_size)
+        shape = Shape(inputs, outputs, *size, stride=operation.stride, groups=operation.groups)
+        time = sum(coefficient * FEATURES[name](shape) for name, coefficient in entry["terms"].items())
+        return time * self.table["milliseconds_per_unit"]
+
+
+def latency(architecture: Architecture, device: str | os.PathLike) -> float:
+    """Predicted milliseconds of one inference of a closed network; see `Latency`."""
+    return Latency(device).of(architecture)
+
+
+def operator(operation: Operation) -> str | None:
+    """Key of the table for an operation; None where the deployed network has no operator for it."""
+    if operation.folded:
+        return None
+    if operation.kind == "convolution" and operation.reads_bits:
+        return "packed_convolution" if operation.writes_bits else "binary_convolution"
+    if operation.kind == "max_pool" and operation.reads_bits:
+        return "packed_max_pool"
+    return operation.kind
+
+
+def _candidates(
+    channels: Channels, distributions: Mapping[str, tuple[tf.Tensor, tf.Tensor]]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    if isinstance(channels, OpenWidth):
+        values, probabilities = distributions[channels.name]
+        return tf.stop_gradient(values), probabilities
+    return tf.constant([float(channels)]), tf.ones([1])

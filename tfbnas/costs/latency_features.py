@@ -1,0 +1,123 @@
+"""What the time of an operator grows with.
+
+A latency table gives each operator one coefficient per feature. The features know how Larq Compute Engine lays out its
+work, so a table shows the stairs of bit packing: 33 channels cost what 64 cost, and quantising 33 costs more than 64.
+
+Every feature is arithmetic with + * // % only: it takes numbers, numpy arrays and TensorFlow tensors alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Value = Any  # a number, an array or a tensor
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of one operator.
+
+    Attributes:
+      inputs: Input channels.
+      outputs: Output channels.
+      height: Rows of the output.
+      width: Columns of the output.
+      kernel: Height and width of the kernel or window.
+      stride: Rows between two outputs.
+      groups: Groups of a convolution.
+    """
+
+    inputs: Value
+    outputs: Value
+    height: int
+    width: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: int = 1
+    groups: int = 1
+
+    @property
+    def pixels(self) -> int:
+        """Of the output."""
+        return self.height * self.width
+
+    @property
+    def window(self) -> int:
+        """Elements of the kernel per channel."""
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def gathered(self) -> int:
+        """Elements that are copied together before a binary product; a 1x1 kernel of stride 1 reads them in place."""
+        return 0 if self.window == 1 and self.stride == 1 else self.pixels * self.window
+
+
+def up(value: Value, multiple: int) -> Value:
+    """`value` rounded up to a multiple."""
+    return -(-value // multiple) * multiple
+
+
+def _is_ragged(value: Value, multiple: int) -> Value:
+    """1 where `value` is no multiple, else 0."""
+    return -(-(value % multiple) // multiple)
+
+
+def _words(shape: Shape) -> Value:
+    return -(-(shape.inputs // shape.groups) // 32)
+
+
+def _bit_products(shape: Shape) -> Value:
+    return shape.pixels * up(shape.outputs, 8) * up(32 * shape.window * _words(shape), 128)
+
+
+FEATURES: Mapping[str, Callable[[Shape], Value]] = {
+    # Any operator.
+    "calls": lambda s: 1.0,
+    "pixels": lambda s: float(s.pixels),
+    "channels": lambda s: 1.0 * s.outputs,
+    "elements": lambda s: s.pixels * s.outputs,
+    "reads": lambda s: s.pixels * s.window * s.outputs,
+    # Convolutions, depthwise ones and dense layers.
+    "products": lambda s: s.pixels * s.window * (s.inputs // s.groups) * s.outputs,
+    "padded_products": lambda s: s.pixels * s.window * up(s.inputs // s.groups, 4) * up(s.outputs, 8),
+    "taps": lambda s: float(s.pixels * s.window),
+    "channel_taps": lambda s: s.pixels * s.window * up(s.outputs, 8),
+    "large_window_products": lambda s: s.pixels * s.window * (s.inputs // s.groups) * s.outputs * (s.window > 9),
+    "few_pixel_products": lambda s: s.pixels * s.window * (s.inputs // s.groups) * s.outputs * (s.pixels <= 49),
+    # Binary convolutions: products of words of 32 channels, rows padded to 128 bits, outputs in eights.
+    "bit_products": _bit_products,
+    "gathered_words": lambda s: s.gathered * _words(s),
+    "gathered_taps": lambda s: float(s.gathered),
+    "output_eights": lambda s: s.pixels * up(s.outputs, 8),
+    "ragged_outputs": lambda s: s.pixels * _is_ragged(s.outputs, 8),
+    "left_over_outputs": lambda s: s.pixels * (s.outputs % 8),
+    # LceQuantize: one vector pass over whole words, else pixel by pixel: blocks of 128, words of 32, and a rest.
+    "whole_words": lambda s: s.pixels * (s.inputs // 32) * (1 - _is_ragged(s.inputs, 32)),
+    "ragged_blocks": lambda s: s.pixels * (s.inputs // 128) * _is_ragged(s.inputs, 32),
+    "ragged_words": lambda s: s.pixels * (s.inputs % 128 // 32) * _is_ragged(s.inputs, 32),
+    "ragged_rests": lambda s: s.pixels * _is_ragged(s.inputs, 32),
+    # Max pools of bits.
+    "word_reads": lambda s: s.pixels * s.window * -(-s.outputs // 32),
+}
+
+OPERATORS: Mapping[str, tuple[str, ...]] = {
+    "binary_convolution": (
+        "calls", "bit_products", "elements", "pixels", "output_eights", "gathered_words", "gathered_taps",
+        "ragged_outputs", "left_over_outputs",
+    ),
+    "packed_convolution": ("calls", "bit_products", "pixels", "output_eights", "gathered_words", "gathered_taps"),
+    "quantize": ("calls", "whole_words", "ragged_blocks", "ragged_words", "ragged_rests"),
+    "convolution": ("calls", "padded_products", "channel_taps", "elements", "taps"),
+    "depthwise": ("calls", "reads", "elements", "taps"),
+    "dense": ("calls", "products"),
+    "add": ("calls", "elements"),
+    "normalization": ("calls", "elements", "pixels"),
+    "activation": ("calls", "elements"),
+    "max_pool": ("calls", "reads", "pixels"),
+    "packed_max_pool": ("calls", "word_reads"),
+    "average_pool": ("calls", "reads", "pixels"),
+    "global_pool": ("calls", "reads", "channels"),
+    "concatenate": ("calls", "elements"),
+}  # fmt: skip
+"""The operators of a table, each with the features that a fit to measurements may use."""
