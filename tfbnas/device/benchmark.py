@@ -259,8 +259,8 @@ def _warnings(
     if measured.spread is not None and measured.spread > SPREAD:
         found.append(
             f"The runs spread by {measured.spread:.0%} around their mean (limit {SPREAD:.0%}): the processor "
-            "throttles, is busy with something else, or runs move between fast and slow cores; cool it, stop other programs, or "
-            "choose cores with --cpu_mask."
+            "throttles, is busy with something else, or moves between fast and slow cores; cool it, stop other programs, "
+            "or choose cores with --cpu_mask."
         )
     if not facts.is_arm:
         found.append(

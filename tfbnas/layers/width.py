@@ -157,7 +157,7 @@ class OpenLayer(tf.keras.layers.Layer):
     _open_input: Channels | None = None
 
     def __call__(self, inputs, *args, **kwargs):
-        if not self.built and tf.keras.backend.is_keras_tensor(inputs):
+        if not self.built and hasattr(inputs, "_keras_history"):
             self._open_input = channels_of(inputs)
         return super().__call__(inputs, *args, **kwargs)
 

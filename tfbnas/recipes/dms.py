@@ -149,10 +149,10 @@ def run(command: Command[Settings], network: str) -> None:
             directory, "searched", images, settings.train, settings.export, precision=settings.precision
         )
         stages.report.write(directory.path)
-        for ratio in settings.baselines.ratios:
-            train(f"uniform-{ratio:.2f}", f"BNN {ratio:g}x", uniform(architecture, found, ratio))
         if settings.baselines.equal_memory:
             train("equal-memory", "uniform, equal memory", equal_memory(architecture, found, settings))
+        for ratio in settings.baselines.ratios:
+            train(f"uniform-{ratio:.2f}", f"BNN {ratio:g}x", uniform(architecture, found, ratio))
         stages.finish(directory)
 
 
