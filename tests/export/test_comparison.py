@@ -6,7 +6,7 @@ from small_networks import randomise
 
 from tfbnas.errors import UserError
 from tfbnas.export import ExportError, comparison, convert_model, deploy, parity
-from tfbnas.export.comparison import _explained_by_rounding
+from tfbnas.export.rounding import explained_by_rounding
 
 layers = tf.keras.layers
 
@@ -74,15 +74,29 @@ def threshold():
 def test_only_rounding_at_a_threshold_is_an_excuse(threshold, distance, explained):
     inputs = np.array([[0.5, 0.5 + distance]], np.float32)
     a = np.asarray(threshold(inputs))
-    assert _explained_by_rounding(threshold, inputs, a, -a, 1e-4).tolist() == [explained]
-    assert not _explained_by_rounding(threshold, inputs, a, 0.9 * a, 1e-4).any()
+    assert explained_by_rounding(threshold, inputs, a, -a, 1e-4).tolist() == [explained]
+    assert not explained_by_rounding(threshold, inputs, a, 0.9 * a, 1e-4).any()
 
 
 def test_weights_are_the_same_after_the_search_for_ties(threshold):
     before = threshold.get_weights()
-    _explained_by_rounding(threshold, np.zeros((1, 2), np.float32), np.zeros((1, 1)), np.ones((1, 1)), 1e-4)
+    explained_by_rounding(threshold, np.zeros((1, 2), np.float32), np.zeros((1, 1)), np.ones((1, 1)), 1e-4)
     for old, new in zip(before, threshold.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_several_open_bits_are_searched_together():
+    """32 bits of one input are open at once: a single draw has no chance to meet their combination."""
+    inputs = tf.keras.Input((32,))
+    x = layers.Activation(lq.quantizers.ste_sign)(layers.BatchNormalization()(inputs))
+    model = tf.keras.Model(inputs, layers.Dense(1)(x))
+    powers = np.concatenate([np.full(24, 1.0), 2.0 ** np.arange(8) * 30])[:, None]
+    model.layers[-1].set_weights([powers, np.zeros(1)])
+    x = np.random.default_rng(0).choice([-1e-8, 1e-8], size=(1, 32)).astype(np.float32)
+    x[0, 8] = 1.0
+    outputs = np.asarray(model(x))
+    flipped = np.asarray(model(np.where(np.arange(32) < 4, -x, x)))
+    assert explained_by_rounding(model, x, outputs, flipped, 1e-5).all()
 
 
 def test_infinite_outputs_are_an_error(images):

@@ -84,4 +84,5 @@ def start(tmp_path):
     yield run
     for process in processes:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()

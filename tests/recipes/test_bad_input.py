@@ -9,6 +9,7 @@ import pytest
 
 from tfbnas.checkpoints import Checkpoints
 from tfbnas.recipes import dms
+from tfbnas.recipes.dms_settings import Settings
 from tfbnas.recipes.settings import preset_files, run_main
 
 
@@ -19,7 +20,7 @@ def refused(command, capsys, tmp_path):
     def run(*arguments: str, network: str = "vgg11", run_dir=None, **settings) -> str:
         argv = command(run_dir or tmp_path / "run", *arguments, **settings)[3:]
         with pytest.raises(SystemExit) as exit_code:
-            run_main(lambda c: dms.run(c, network), dms.Settings, recipe=f"dms_{network}", description="", argv=argv)
+            run_main(lambda c: dms.run(c, network), Settings, recipe=f"dms_{network}", description="", argv=argv)
         assert exit_code.value.code == 2
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
         assert len(lines) == 1
@@ -114,5 +115,5 @@ def test_every_preset_is_complete_and_right(recipe):
     wanted = {"quick", "cpu", "paper_a", "paper_b"} | ({"imagenet_a", "imagenet_b"} if "resnet" in recipe else set())
     assert set(presets) == wanted
     for name in presets:
-        found = parse(dms.Settings, ["--preset", name], program=recipe, description="", presets=presets)
+        found = parse(Settings, ["--preset", name], program=recipe, description="", presets=presets)
         assert found.preset == name and found.recipe == recipe

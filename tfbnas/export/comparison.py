@@ -12,10 +12,7 @@ import tensorflow as tf
 from tfbnas.errors import UserError
 from tfbnas.export.convert import ExportError, Interpreter, convert_model
 from tfbnas.export.declared import all_layers
-
-# Relative changes of a few float32 roundings (1.2e-7 each), in rising order.
-_ROUNDING = (3e-7, 1e-6, 3e-6)
-_ATTEMPTS = 24
+from tfbnas.export.rounding import agree, errors, explained_by_rounding, flat
 
 
 @dataclass
@@ -110,11 +107,11 @@ def parity(
                 f"Not exported: the {name} model gives NaN or infinite outputs (input number {int(np.argmax(bad))} of "
                 f"{len(inputs)}), which binarisation hides in the converted one; the weights or inputs are damaged."
             )
-    c = _flat(Interpreter(flatbuffer).predict(inputs))
-    same = (_agree(a, c, tolerance)) & (_agree(b, c, tolerance)) & (_agree(a, b, tolerance))
+    c = flat(Interpreter(flatbuffer).predict(inputs))
+    same = (agree(a, c, tolerance)) & (agree(b, c, tolerance)) & (agree(a, b, tolerance))
     undecided = np.flatnonzero(~same)
     if len(undecided):
-        explained = _explained_by_rounding(deployed, inputs[undecided], a[undecided], c[undecided], tolerance)
+        explained = explained_by_rounding(deployed, inputs[undecided], a[undecided], c[undecided], tolerance)
         if not explained.all():
             _fail(deployed, inputs, a, b, c, undecided[~explained], tolerance)
     decided = np.setdiff1d(np.arange(len(inputs)), undecided)
@@ -123,8 +120,8 @@ def parity(
         images=len(images),
         random=random_inputs,
         tolerance=tolerance,
-        error=float(_errors(a, c)[decided].max(initial=0.0)),
-        error_deployed=float(_errors(b, c)[decided].max(initial=0.0)),
+        error=float(errors(a, c)[decided].max(initial=0.0)),
+        error_deployed=float(errors(b, c)[decided].max(initial=0.0)),
         undecided=[int(i) for i in of_images],
         undecided_random=int(len(undecided) - len(of_images)),
         other_class=[int(i) for i in of_images if a[i].argmax() != c[i].argmax()],
@@ -178,66 +175,15 @@ def _predict(model: tf.keras.Model, inputs: np.ndarray, batch: int = 256) -> np.
     for start in range(0, len(inputs), batch):
         part = inputs[start : start + batch]
         padded = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)]) if start else part
-        rows.append(_flat([np.asarray(t) for t in tf.nest.flatten(run(tf.constant(padded)))])[: len(part)])
+        rows.append(flat([np.asarray(t) for t in tf.nest.flatten(run(tf.constant(padded)))])[: len(part)])
     return np.concatenate(rows)
-
-
-def _flat(outputs: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.asarray(o, np.float32).reshape(len(o), -1) for o in outputs], axis=1)
-
-
-def _errors(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """max|a - b| / max|a| of each row."""
-    scale = np.abs(a).max(axis=1)
-    return np.abs(a - b).max(axis=1) / np.maximum(scale, np.maximum(1e-6 * scale.max(), 1e-30))
-
-
-def _agree(a: np.ndarray, b: np.ndarray, tolerance: float) -> np.ndarray:
-    """Rows whose values agree, and with them the predicted class."""
-    return (_errors(a, b) <= tolerance) & (a.argmax(axis=1) == b.argmax(axis=1))
-
-
-def _explained_by_rounding(
-    model: tf.keras.Model, inputs: np.ndarray, a: np.ndarray, c: np.ndarray, tolerance: float
-) -> np.ndarray:
-    """Which inputs the model maps to `a` as well as to `c` under changes of the size of float rounding.
-
-    Changed are the input and the scales and offsets of the normalisations: each real value in the network is then off
-    by about as much as another order of summation would make it.
-    """
-    run = tf.function(lambda x: tf.nest.flatten(model(x, training=False)))
-    generator = np.random.default_rng(0)
-    variables = [v for layer in all_layers(model) for v in layer.weights if _is_rounded(layer, v)]
-    saved = [v.numpy() for v in variables]
-    found_a, found_c = np.zeros(len(inputs), bool), np.zeros(len(inputs), bool)
-    size = np.abs(inputs).max()
-    try:
-        for scale in (0.0, *_ROUNDING):
-            left = np.flatnonzero(~(found_a & found_c))
-            for _ in range(_ATTEMPTS if scale and len(left) else 1):
-                for variable, value in zip(variables, saved, strict=True):
-                    variable.assign(value * (1 + scale * generator.uniform(-1, 1, value.shape)))
-                changed = inputs[left] + size * scale * generator.uniform(-1, 1, inputs[left].shape)
-                b = _flat([np.asarray(t) for t in run(tf.constant(changed.astype(np.float32)))])
-                found_a[left] |= _agree(a[left], b, tolerance)
-                found_c[left] |= _agree(c[left], b, tolerance)
-                if (found_a & found_c).all():
-                    return found_a & found_c
-    finally:
-        for variable, value in zip(variables, saved, strict=True):
-            variable.assign(value)
-    return found_a & found_c
-
-
-def _is_rounded(layer: tf.keras.layers.Layer, variable: tf.Variable) -> bool:
-    return len(variable.shape) == 1 and variable.dtype == tf.float32
 
 
 def _fail(deployed, inputs, a, b, c, bad: np.ndarray, tolerance: float) -> None:
     index = int(bad[0])
-    converted = not _agree(b, c, tolerance)[index]
+    converted = not agree(b, c, tolerance)[index]
     pair = "the deploy form" if converted else "the trained model"
-    error = float((_errors(b, c) if converted else _errors(a, b))[index])
+    error = float((errors(b, c) if converted else errors(a, b))[index])
     classes = int(a[index].argmax()), int(c[index].argmax())
     where = ""
     if converted:
@@ -256,8 +202,8 @@ def first_difference(model: tf.keras.Model, inputs: np.ndarray, tolerance: float
 
     def differs(layer: tf.keras.layers.Layer) -> bool:
         part = tf.keras.Model(model.inputs, layer.output)
-        converted = _flat(Interpreter(convert_model(part)).predict(inputs))
-        return not (_errors(_predict(part, inputs), converted) <= tolerance).all()
+        converted = flat(Interpreter(convert_model(part)).predict(inputs))
+        return not (errors(_predict(part, inputs), converted) <= tolerance).all()
 
     return _bisect(layers, differs)
 

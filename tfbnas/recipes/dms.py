@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import tensorflow as tf
 
@@ -15,109 +15,11 @@ from tfbnas.costs import MIB, Budget, Memory
 from tfbnas.errors import UserError
 from tfbnas.networks import builder
 from tfbnas.recipes import stages
+from tfbnas.recipes.dms_settings import BudgetSettings, Settings
 from tfbnas.recipes.settings import Command
 from tfbnas.run import RunDirectory
 from tfbnas.search.dms import DMS
 from tfbnas.search.logistic import HALF_STEP
-
-
-@dataclass
-class BudgetSettings:
-    """What the searched network may cost.
-
-    Attributes:
-      memory: MiB of the weights, binary ones at one bit.
-      counting: paper (kernels and the last bias) or deployed (and two floats per normalised channel).
-      penalty_weight: Loss that twice the budget adds; times penalty_unit's share of the budget.
-      penalty_unit: What the weight is per: the budget itself, or a KiB of excess (DMS Eq. 7 names no unit).
-    """
-
-    memory: float = 0.12
-    counting: Literal["paper", "deployed"] = "paper"
-    penalty_weight: float = 0.3
-    penalty_unit: Literal["budget", "KiB"] = "budget"
-
-    def make(self) -> Budget:
-        per_budget = self.penalty_weight * (self.memory * 1024 if self.penalty_unit == "KiB" else 1.0)
-        return Budget(Memory(self.counting), self.memory * MIB, per_budget)
-
-    def check(self) -> None:
-        stages.require_positive("budget", memory=self.memory)
-        self.make()
-
-
-@dataclass
-class SearchSettings:
-    """Differentiable dimension search (DMS).
-
-    Attributes:
-      rounds: Changes of the widths; a round trains weights, then the ratios.
-      weight_epochs: Epochs of the weights in a round, on one half of the training images.
-      architecture_steps: Updates of the ratios in a round, on the other half; null for one pass.
-      batch_size: Images per step, of both kinds.
-      initial_ratio: Expansion ratio mu of every width at the start.
-      initial_sigma: Scale of the distribution in the first round.
-      final_sigma: The same in the last round.
-      minimal_ratio: Least ratio of a candidate.
-      minimal_edge: Least value of mu - 0.4 sigma.
-      temperature: Of the Gumbel-softmax.
-      learning_rate: Of SGD for the weights, at the start of a round.
-      final_learning_rate: The same at its end (cosine).
-      momentum: Of SGD.
-      weight_decay: Of SGD.
-      architecture_learning_rate: Of Adam for the ratios.
-      best_effort: Whether weights survive a change of widths.
-      compare_best_effort: Whether the search runs a second time with best_effort switched, for the report's figure.
-    """
-
-    rounds: int = 12
-    weight_epochs: int = 1
-    architecture_steps: int | None = None
-    batch_size: int = 128
-    initial_ratio: float = 1.5
-    initial_sigma: float = 1.0
-    final_sigma: float = 0.3
-    minimal_ratio: float = 0.3
-    minimal_edge: float = 0.25
-    temperature: float = 1.0
-    learning_rate: float = 0.05
-    final_learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    architecture_learning_rate: float = 4e-3
-    best_effort: bool = True
-    compare_best_effort: bool = False
-
-    def check(self) -> None:
-        names = "rounds weight_epochs batch_size initial_ratio initial_sigma final_sigma minimal_ratio temperature "
-        names += "learning_rate final_learning_rate architecture_learning_rate"
-        stages.require_positive("search", **{name: getattr(self, name) for name in names.split()})
-        if self.architecture_steps is not None:
-            stages.require_positive("search", architecture_steps=self.architecture_steps)
-        if self.final_sigma > self.initial_sigma:
-            raise UserError(
-                "Expected `search.final_sigma` to be at most `search.initial_sigma`. "
-                f"Received: {self.final_sigma} above {self.initial_sigma}."
-            )
-
-
-@dataclass
-class Settings:
-    """Settings of a DMS recipe.
-
-    Attributes:
-      seed: Of everything random.
-      precision: Number format of training: float32, bfloat16, or auto (bfloat16 where this CPU computes with it).
-    """
-
-    seed: int = 0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    data: stages.DataSettings = field(default_factory=stages.DataSettings)
-    budget: BudgetSettings = field(default_factory=BudgetSettings)
-    search: SearchSettings = field(default_factory=SearchSettings)
-    train: stages.TrainSettings = field(default_factory=stages.TrainSettings)
-    baselines: stages.BaselineSettings = field(default_factory=stages.BaselineSettings)
-    export: stages.ExportSettings = field(default_factory=stages.ExportSettings)
 
 
 def run(command: Command[Settings], network: str) -> None:
@@ -129,7 +31,7 @@ def run(command: Command[Settings], network: str) -> None:
     """
     settings = command.settings
     settings = replace(settings, precision=precision.resolve(settings.precision))  # type: ignore[arg-type]
-    images = settings.data.load()
+    images = stages.load_data(settings.data)
     check_feasible(network, images, settings)
     with stages.open_run(replace(command, settings=settings)) as directory:
         found = search_stage(directory, "search", network, images, settings)
@@ -156,6 +58,12 @@ def run(command: Command[Settings], network: str) -> None:
         stages.finish(directory)
 
 
+def make_budget(settings: BudgetSettings) -> Budget:
+    """The budget of the settings; its weight is made relative to the limit."""
+    per_budget = settings.penalty_weight * (settings.memory * 1024 if settings.penalty_unit == "KiB" else 1.0)
+    return Budget(Memory(settings.counting), settings.memory * MIB, per_budget)
+
+
 def check_feasible(network: str, images: data.ImageData, settings: Settings) -> None:
     """Refuses what can be known to fail before anything is written or trained.
 
@@ -170,7 +78,7 @@ def check_feasible(network: str, images: data.ImageData, settings: Settings) -> 
     builder(network)(bases.setdefault, input_shape=images.input_shape, classes=images.classes)
     least = settings.search.minimal_edge + HALF_STEP * settings.search.final_sigma
     smallest = Architecture("uniform", network, {}, images.input_shape, images.classes)
-    cost = settings.budget.make().cost.of(training.uniform(smallest, bases, least))
+    cost = make_budget(settings.budget).cost.of(training.uniform(smallest, bases, least))
     if settings.budget.memory * MIB < cost:
         raise UserError(
             f"Expected `budget.memory` to be at least {cost / MIB:.4f} MiB, the smallest {network} that the search can "
@@ -185,7 +93,7 @@ def make_search(network: str, images: data.ImageData, settings: Settings) -> DMS
     with precision.precision(settings.precision):
         search = DMS(
             network,
-            budget=settings.budget.make(),
+            budget=make_budget(settings.budget),
             input_shape=images.input_shape,
             classes=images.classes,
             initial_ratio=own.initial_ratio,
@@ -288,7 +196,7 @@ def uniform(architecture: Architecture, found: Mapping[str, Any], ratio: float) 
 
 def equal_memory(architecture: Architecture, found: Mapping[str, Any], settings: Settings) -> Architecture:
     """The largest uniform network that takes no more memory than the searched one."""
-    cost = settings.budget.make().cost
+    cost = make_budget(settings.budget).cost
     limit = cost.of(architecture)
     low, high = 0.0, 1.0
     while cost.of(uniform(architecture, found, high)) <= limit:

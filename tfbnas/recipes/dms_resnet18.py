@@ -1,11 +1,18 @@
-"""Search the widths of a binary ResNet-18 under a memory budget, retrain it, and export it for ARM.
+"""Searches the widths of a binary ResNet-18 under a memory budget, retrains it, and exports it for ARM.
 
 Paper: "DMS: Differentiable Dimension Search for Binary Neural Networks".
 """
 
-from tfbnas.recipes.settings import run_main
+from tfbnas.recipes.dms_settings import Settings
+from tfbnas.recipes.settings import Command, run_main
+
+
+def main(command: Command[Settings]) -> None:
+    """Runs all stages."""
+    from tfbnas.recipes import dms  # brings TensorFlow, which `--help` does without
+
+    dms.run(command, "resnet18")
+
 
 if __name__ == "__main__":
-    from tfbnas.recipes import dms
-
-    run_main(lambda command: dms.run(command, "resnet18"), dms.Settings, recipe="dms_resnet18", description=__doc__)
+    run_main(main, Settings, recipe="dms_resnet18", description=__doc__ or "")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tensorflow as tf
 
@@ -15,104 +14,26 @@ from tfbnas.architecture import Architecture
 from tfbnas.callbacks import Describe, Progress, SaveEveryEpoch, StopOnNaN, TensorBoardScalars
 from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import MIB, Memory
-from tfbnas.errors import UserError
 from tfbnas.export import export
+from tfbnas.recipes.options import DataSettings, ExportSettings, TrainSettings
 from tfbnas.recipes.settings import Command
 from tfbnas.run import RunDirectory
 
 
-@dataclass
-class DataSettings:
-    """Images to search and train on.
+def load_data(settings: DataSettings) -> data.ImageData:
+    """The images of the settings.
 
-    Attributes:
-      name: cifar10-quick (ships with tfbnas), a TFDS name, a TFDS directory, or a folder SPLIT/CLASS/*.jpg.
-      data_dir: Where prepared TFDS data sets lie; null for TFDS's own place.
-      image_size: Side in pixels to which images are scaled; null keeps images of one size as they are.
+    Raises:
+      UserError: They are missing, damaged, or not what a classifier can be trained on.
     """
-
-    name: str = "cifar10-quick"
-    data_dir: str | None = None
-    image_size: int | None = None
-
-    def load(self) -> data.ImageData:
-        return data.load(self.name, data_dir=self.data_dir, image_size=self.image_size)
+    return data.load(**vars(settings))
 
 
-@dataclass
-class TrainSettings:
-    """Training of the searched network and of the baselines, from scratch, all with the same schedule.
-
-    Attributes:
-      epochs: Passes over all training images.
-      batch_size: Images per step.
-      learning_rate: Of SGD, at the start.
-      schedule: cosine (to zero), or steps (divided by ten at each of `drops`).
-      drops: Fractions of the epochs at which the learning rate drops, for `steps`.
-      momentum: Of SGD.
-      weight_decay: Of SGD, on all weights.
-      full_precision_epochs: Epochs of the same network in full precision, from whose weights the binary one starts;
-        0 for none.
-    """
-
-    epochs: int = 16
-    batch_size: int = 128
-    learning_rate: float = 0.1
-    schedule: Literal["cosine", "steps"] = "cosine"
-    drops: list[float] = field(default_factory=lambda: [140 / 300, 220 / 300, 260 / 300])
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    full_precision_epochs: int = 0
-
-    def check(self) -> None:
-        require_positive("train", epochs=self.epochs, batch_size=self.batch_size, learning_rate=self.learning_rate)
-        if not all(0 < drop < 1 for drop in self.drops) or self.drops != sorted(self.drops):
-            raise UserError(f"Expected `train.drops` to be rising fractions in (0, 1). Received: {self.drops}.")
-
-    def learning_rates(self, steps: int) -> tf.keras.optimizers.schedules.LearningRateSchedule:
-        if self.schedule == "cosine":
-            return tf.keras.optimizers.schedules.CosineDecay(self.learning_rate, steps)
-        return training.piecewise_schedule(self.learning_rate, steps=steps, drops=self.drops)
-
-
-@dataclass
-class BaselineSettings:
-    """Networks that are trained beside the searched one, for comparison.
-
-    Attributes:
-      ratios: Uniform expansion ratios, for instance [1.0, 2.0].
-      equal_memory: Whether the uniform network with the memory of the searched one is trained, too.
-    """
-
-    ratios: list[float] = field(default_factory=lambda: [1.0])
-    equal_memory: bool = False
-
-    def check(self) -> None:
-        for ratio in self.ratios:
-            require_positive("baselines", ratios=ratio)
-
-
-@dataclass
-class ExportSettings:
-    """Export through Larq Compute Engine.
-
-    Attributes:
-      images: Test images on which the exported model must agree with the trained one.
-      tolerance: Largest relative error of the logits.
-    """
-
-    images: int = 256
-    tolerance: float = 1e-4
-
-    def check(self) -> None:
-        require_positive("export", images=self.images, tolerance=self.tolerance)
-
-
-def require_positive(group: str, **values: float) -> None:
-    """Raises UserError for the first value that is not positive."""
-    for name, value in values.items():
-        if not value > 0:
-            raise UserError(f"Expected `{group}.{name}` to be positive. Received: {name}={value}.")
+def learning_rates(settings: TrainSettings, steps: int) -> tf.keras.optimizers.schedules.LearningRateSchedule:
+    """The schedule of a training of `steps` steps."""
+    if settings.schedule == "cosine":
+        return tf.keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
+    return training.piecewise_schedule(settings.learning_rate, steps=steps, drops=settings.drops)
 
 
 def _without_seconds(logs: Mapping[str, float]) -> dict[str, str | None]:
@@ -251,7 +172,7 @@ def _model(run, key, architecture, images, settings, precision, seed) -> tuple[t
     model = training.trainable(architecture, precision=precision, seed=seed)
     optimizer = training.compile_for_training(
         model,
-        learning_rate=settings.learning_rates(images.train.steps(settings.batch_size) * settings.epochs),
+        learning_rate=learning_rates(settings, images.train.steps(settings.batch_size) * settings.epochs),
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
     )

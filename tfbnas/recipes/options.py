@@ -1,0 +1,100 @@
+"""Groups of settings that every method's recipe shares. TensorFlow is not imported here: `--help` answers at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tfbnas.errors import UserError
+
+
+@dataclass
+class DataSettings:
+    """Images to search and train on.
+
+    Attributes:
+      name: cifar10-quick (ships with tfbnas), a TFDS name, a TFDS directory, or a folder SPLIT/CLASS/*.jpg.
+      data_dir: Where prepared TFDS data sets lie; null for TFDS's own place.
+      image_size: Side in pixels to which images are scaled; null keeps images of one size as they are.
+      train_split: Name of the split to search and train on.
+      test_split: Name of the split to test on; null for the first of test, validation, val, valid.
+      memory_limit: Bytes of decoded images above which they are streamed instead of kept in memory.
+    """
+
+    name: str = "cifar10-quick"
+    data_dir: str | None = None
+    image_size: int | None = None
+    train_split: str = "train"
+    test_split: str | None = None
+    memory_limit: int = 2**30
+
+
+@dataclass
+class TrainSettings:
+    """Training of the searched network and of the baselines, from scratch, all with the same schedule.
+
+    Attributes:
+      epochs: Passes over all training images.
+      batch_size: Images per step.
+      learning_rate: Of SGD, at the start.
+      schedule: cosine (to zero), or steps (divided by ten at each of `drops`).
+      drops: Fractions of the epochs at which the learning rate drops, for `steps`.
+      momentum: Of SGD.
+      weight_decay: Of SGD, on all weights.
+      full_precision_epochs: Epochs of the same network in full precision, from whose weights the binary one starts;
+        0 for none.
+    """
+
+    epochs: int = 16
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    schedule: Literal["cosine", "steps"] = "cosine"
+    drops: list[float] = field(default_factory=lambda: [140 / 300, 220 / 300, 260 / 300])
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    full_precision_epochs: int = 0
+
+    def check(self) -> None:
+        require_positive("train", epochs=self.epochs, batch_size=self.batch_size, learning_rate=self.learning_rate)
+        if not all(0 < drop < 1 for drop in self.drops) or self.drops != sorted(self.drops):
+            raise UserError(f"Expected `train.drops` to be rising fractions in (0, 1). Received: {self.drops}.")
+
+
+@dataclass
+class BaselineSettings:
+    """Networks that are trained beside the searched one, for comparison.
+
+    Attributes:
+      ratios: Uniform expansion ratios, for instance [1.0, 2.0].
+      equal_memory: Whether the uniform network with the memory of the searched one is trained, too.
+    """
+
+    ratios: list[float] = field(default_factory=lambda: [1.0])
+    equal_memory: bool = False
+
+    def check(self) -> None:
+        for ratio in self.ratios:
+            require_positive("baselines", ratios=ratio)
+
+
+@dataclass
+class ExportSettings:
+    """Export through Larq Compute Engine.
+
+    Attributes:
+      images: Test images on which the exported model must agree with the trained one.
+      tolerance: Largest relative error of the logits.
+    """
+
+    images: int = 256
+    tolerance: float = 1e-4
+
+    def check(self) -> None:
+        require_positive("export", images=self.images, tolerance=self.tolerance)
+
+
+def require_positive(group: str, **values: float) -> None:
+    """Raises UserError for the first value that is not positive."""
+    for name, value in values.items():
+        if not value > 0:
+            raise UserError(f"Expected `{group}.{name}` to be positive. Received: {name}={value}.")
