@@ -74,7 +74,7 @@ def randomised():
     def change(model, seed=0):
         chance = np.random.default_rng(seed)
         for weight in model.weights:
-            shape = np.shape(weight)
+            shape = weight.numpy().shape
             kind = weight.name.split("/")[-1].split(":")[0]
             value = chance.normal(size=shape)
             if kind == "gamma":

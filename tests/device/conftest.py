@@ -42,7 +42,7 @@ def program(tmp_path):
 
 @pytest.fixture(scope="session")
 def ssh_config(tmp_path_factory):
-    """Settings of ssh for the names "board", "stranger" (host key unknown), "changed" and "locked" (key not accepted)."""
+    """Settings of ssh for "board", "stranger" (unknown host key), "changed" (another one), "locked" (key refused)."""
     missing = [name for name in ("sshd", "ssh", "ssh-keygen") if shutil.which(name, path=SBIN) is None]
     if missing:
         pytest.skip(f"no {', '.join(missing)} on this machine: install openssh-server")
@@ -64,7 +64,7 @@ def ssh_config(tmp_path_factory):
     (folder / "unknown").write_text("")
     (folder / "changed").write_text(f"[127.0.0.1]:{port} {other}\n")
     common = f"HostName 127.0.0.1\nPort {port}\nUser {getpass.getuser()}\nIdentitiesOnly yes\nIdentityAgent none\n"
-    common += "GlobalKnownHostsFile /dev/null\nUpdateHostKeys no\n"
+    common += "GlobalKnownHostsFile /dev/null\nUpdateHostKeys no\nKexAlgorithms curve25519-sha256\n"
     hosts = [("board", "user", "known"), ("stranger", "user", "unknown"), ("changed", "user", "changed")]
     hosts.append(("locked", "other", "known"))
     (folder / "config").write_text(

@@ -1,7 +1,8 @@
 """The three shapes of the benchmark program's log, old and new columns, and its odd cases.
 
-plain.txt: Larq's documentation, QuickNet on a Raspberry Pi 4B. info.txt: tensorflow#62775. logcat.txt: tensorflow#56301.
-first_builds.txt: larq/compute-engine#69. The others are written after TensorFlow's stats_calculator.cc.
+plain.txt: Larq's documentation, QuickNet on a Raspberry Pi 4B. info.txt: tensorflow#62775. logcat.txt:
+tensorflow#56301. first_builds.txt: larq/compute-engine#69. The others are written after TensorFlow's
+stats_calculator.cc.
 """
 
 from pathlib import Path

@@ -10,9 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import tfbnas  # noqa: F401  (before tensorflow)
-
-ROOT = Path(__file__).resolve().parents[2]
+import tfbnas
 
 TINY = {
     "search.rounds": 2,
@@ -59,9 +57,8 @@ def command(image_folder):
 
 
 def environment() -> dict[str, str]:
-    """The process's own, with this checkout importable from any working directory."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    """The process's own, with the tfbnas under test importable from any working directory."""
+    return {**os.environ, "PYTHONPATH": str(Path(tfbnas.__file__).parents[1])}
 
 
 @pytest.fixture

@@ -117,3 +117,10 @@ def test_every_preset_is_complete_and_right(recipe):
     for name in presets:
         found = parse(Settings, ["--preset", name], program=recipe, description="", presets=presets)
         assert found.preset == name and found.recipe == recipe
+
+
+def test_a_latency_budget_needs_milliseconds_and_a_known_device(refused):
+    assert "budget.latency" in refused(budget__cost="latency")
+    assert "raspberry_pi_4b" in refused(budget__cost="latency", budget__latency=1.0, budget__device="raspberry_pi_4")
+    message = refused(budget__cost="latency", budget__latency=0.001)
+    assert "at least" in message and "ms" in message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -45,3 +46,24 @@ class Budget:
     def penalty(self, cost: tf.Tensor) -> tf.Tensor:
         """The term that a cost adds to the loss; zero within the budget."""
         return self.penalty_weight * tf.nn.relu(cost / self.limit - 1.0)
+
+
+def largest_within(limit: float, cost: Callable[[float], float], *, upper: float, steps: int = 20) -> float:
+    """The largest factor at which a cost that rises with it is within a limit, by bisection.
+
+    Args:
+      limit: In the unit of the cost.
+      cost: Of a factor.
+      upper: Largest factor that is asked about; returned where its cost is within the limit.
+      steps: Halvings of the range; the result is exact to upper / 2^steps. Default 20.
+
+    Returns:
+      A factor whose cost is within the limit; 0 where none was found.
+    """
+    if cost(upper) <= limit:
+        return upper
+    low, high = 0.0, upper
+    for _ in range(steps):
+        middle = (low + high) / 2
+        low, high = (middle, high) if cost(middle) <= limit else (low, middle)
+    return low

@@ -82,7 +82,7 @@ class Memory:
                     total += 8.0 * outputs
                 continue
             height, width = operation.kernel_size
-            total += (height * width * product) * (0.125 if operation.binary else 4.0)
+            total += (height * width * product / operation.groups) * (0.125 if operation.binary else 4.0)
             if operation.bias:
                 total += 4.0 * outputs
         return total

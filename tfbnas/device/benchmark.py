@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import shlex
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -132,9 +132,8 @@ class Session:
         preflight.check_program(preflight.read_program(local), self.facts, self.target)
         preflight.check_space(self.facts, local.stat().st_size, self.directory, self.target)
         remote = f"{self.directory}/{PROGRAM}"
-        self.target.put(local, remote)
-        self.target.check(f"chmod 755 {shlex.quote(remote)}", f"Making {PROGRAM} executable")
-        return preflight.find_program(self.target, remote)
+        self.target.put(local, remote, mode="755")
+        return remote
 
     def measure(
         self,
@@ -150,8 +149,7 @@ class Session:
         """Measures one model; see `benchmark`."""
         _check(model, threads=threads, cpu_mask=cpu_mask, repetitions=repetitions, timeout=timeout)
         path = Path(model)
-        facts = preflight.look(self.target, self.directory)
-        content = path.read_bytes()
+        facts, content = self.facts, path.read_bytes()
         preflight.check_space(facts, len(content), self.directory, self.target)
         remote = f"{self.directory}/model.tflite"
         self.target.put(path, remote)
@@ -163,6 +161,7 @@ class Session:
         profiling = [*options, "--enable_op_profiling=true"]
         profiled = parse(self._run(profiling, cpu_mask, timeout)) if profile else None
         after = preflight.temperature(self.target)
+        self.facts = replace(facts, temperature=after)  # before the next one
         return Benchmark(
             model=path.name,
             model_bytes=len(content),
@@ -259,8 +258,8 @@ def _warnings(
     if measured.spread is not None and measured.spread > SPREAD:
         found.append(
             f"The runs spread by {measured.spread:.0%} around their mean (limit {SPREAD:.0%}): the processor "
-            "throttles, is busy with something else, or moves between fast and slow cores; cool it, stop other programs, "
-            "or choose cores with --cpu_mask."
+            "throttles, is busy with something else, or moves between fast and slow cores; cool it, stop other "
+            "programs, or choose cores with --cpu_mask."
         )
     if not facts.is_arm:
         found.append(

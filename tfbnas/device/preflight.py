@@ -202,9 +202,10 @@ def find_program(target: Target, path: str) -> str:
             f"There is no {path} on {target.name}; take the program for its architecture and for your version of Larq "
             f"Compute Engine from {_RELEASES} and pass it as --binary."
         )
-    if target.run(f"[ -f {quoted} ]").code:
+    seen = target.run(f"[ -f {quoted} ] || exit 1; [ -x {quoted} ] || exit 2").code
+    if seen == 1:
         raise DeviceError(f"There is no {path}, neither on this machine nor on {target.name}; check --binary.")
-    if target.run(f"[ -x {quoted} ]").code:
+    if seen:
         raise DeviceError(f"{path} on {target.name} is not executable; run chmod +x on it, or check for noexec mounts.")
     return path
 

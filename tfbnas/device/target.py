@@ -94,18 +94,25 @@ class Target(ABC):
             raise DeviceError(f"Making a temporary directory failed on {self.name}: {made!r} is no absolute path.")
         return made
 
-    def put(self, local: str | os.PathLike, remote: str, *, timeout: float = 600.0) -> None:
+    def put(self, local: str | os.PathLike, remote: str, *, mode: str = "644", timeout: float = 600.0) -> None:
         """Copies a file to `remote`, through the shell: that needs no SFTP or scp on the other side.
+
+        Args:
+          local: File on this machine.
+          remote: Absolute path on the target.
+          mode: Permissions, octal. Default: "644".
+          timeout: Seconds. Default: 600.
 
         Raises:
           DeviceError: The disk of the target is full, or the copy is not complete.
         """
+        path = shlex.quote(remote)
         with open(local, "rb") as source:
-            done = self.run(f"cat > {shlex.quote(remote)}", timeout=timeout, source=source)
-        self.check_copy(done, local, remote)
+            script = f"cat > {path} && chmod {mode} {path} && wc -c < {path}"
+            self.check_copy(self.run(script, timeout=timeout, source=source), local, remote)
 
     def check_copy(self, done: Completed, local: str | os.PathLike, remote: str) -> None:
-        """Raises a DeviceError unless `remote` has the size of `local`."""
+        """Raises a DeviceError unless what was done ended with printing the size of `local`."""
         size = Path(local).stat().st_size
         if "No space left" in done.output:
             raise DeviceError(
@@ -114,7 +121,7 @@ class Target(ABC):
             )
         if done.code:
             raise DeviceError(f"Copying {Path(local).name} to {self.name} failed: {tail(done.output)}.")
-        copied = self.check(f"wc -c < {shlex.quote(remote)}", "Reading the size of a copied file").strip()
+        copied = tail(done.output, 1)
         if copied != str(size):
             raise DeviceError(f"Copying {Path(local).name} to {self.name} failed: {copied} of {size} bytes arrived.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -147,7 +148,7 @@ class Adb(Target):
     def explain(self, output: str) -> str:
         return f"The connection to the Android device {self.serial!r} broke: {tail(output) or 'nothing was said'}."
 
-    def put(self, local: str | os.PathLike, remote: str, *, timeout: float = 600.0) -> None:
+    def put(self, local: str | os.PathLike, remote: str, *, mode: str = "644", timeout: float = 600.0) -> None:
         command = ["adb", "-s", self.serial, "push", os.fspath(local), remote]
         try:
             pushed = subprocess.run(
@@ -155,7 +156,9 @@ class Adb(Target):
             )
         except subprocess.TimeoutExpired:
             raise DeviceError(f"Copying to {self.name} did not finish within {timeout:g} seconds.") from None
-        self.check_copy(Completed(pushed.returncode, pushed.stdout), local, remote)
+        path = shlex.quote(remote)
+        done = Completed(pushed.returncode, pushed.stdout)
+        self.check_copy(done if done.code else self.run(f"chmod {mode} {path} && wc -c < {path}"), local, remote)
 
 
 def open_target(text: str, *, directory: str = "", ssh_config: str | os.PathLike | None = None) -> Target:

@@ -9,6 +9,8 @@ import tensorflow as tf
 from tfbnas.export.declared import Declared, input_quantizer, is_sign, quantizer_name
 
 _SIGN = "use ste_sign, approx_sign or SwishSign from larq.quantizers"
+# MLIR's constant folding of TensorFlow operators stops at some size; 150 MB were seen left over, 67 MB folded.
+_LARGEST_FOLDED = 100e6
 _KINDS = (
     (
         lq.layers.QuantDense,
@@ -73,6 +75,12 @@ def why_float(declared: Declared) -> tuple[str, str]:
         return (
             "height or width of the input is not fixed, so that its padding cannot be computed at conversion",
             "give tf.keras.Input a fixed height and width",
+        )
+    if declared.kernel.nbytes > _LARGEST_FOLDED:
+        return (
+            f"the converter leaves the quantisation of a kernel of {declared.kernel.nbytes} bytes to run time: it "
+            "computes no constants of that size in advance",
+            "split the layer into smaller ones",
         )
     return (
         f"the converter does not recognise the input quantiser {name} as a sign function",

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfbnas import data, precision, training
 from tfbnas.architecture import Architecture
 from tfbnas.checkpoints import Checkpoints
-from tfbnas.costs import MIB, Budget, Memory
+from tfbnas.costs import MIB, Budget, Latency, Memory, largest_within
 from tfbnas.errors import UserError
 from tfbnas.networks import builder
 from tfbnas.recipes import stages
@@ -60,6 +60,8 @@ def run(command: Command[Settings], network: str) -> None:
 
 def make_budget(settings: BudgetSettings) -> Budget:
     """The budget of the settings; its weight is made relative to the limit."""
+    if settings.cost == "latency":
+        return Budget(Latency(settings.device), settings.limit, settings.penalty_weight)
     per_budget = settings.penalty_weight * (settings.memory * 1024 if settings.penalty_unit == "KiB" else 1.0)
     return Budget(Memory(settings.counting), settings.memory * MIB, per_budget)
 
@@ -78,11 +80,14 @@ def check_feasible(network: str, images: data.ImageData, settings: Settings) -> 
     builder(network)(bases.setdefault, input_shape=images.input_shape, classes=images.classes)
     least = settings.search.minimal_edge + HALF_STEP * settings.search.final_sigma
     smallest = Architecture("uniform", network, {}, images.input_shape, images.classes)
-    cost = make_budget(settings.budget).cost.of(training.uniform(smallest, bases, least))
-    if settings.budget.memory * MIB < cost:
+    budget = make_budget(settings.budget)
+    cost = budget.cost.of(training.uniform(smallest, bases, least))
+    if budget.limit < cost:
+        asked = settings.budget
+        least_cost = f"{cost / budget.limit * asked.limit:.4g} {asked.unit}"
         raise UserError(
-            f"Expected `budget.memory` to be at least {cost / MIB:.4f} MiB, the smallest {network} that the search can "
-            f"reach (every width at {least:.2f} times its base). Received: budget.memory={settings.budget.memory}."
+            f"Expected `budget.{asked.cost}` to be at least {least_cost}, that of the smallest {network} which the search "
+            f"can reach (every width at {least:.2f} times its base). Received: budget.{asked.cost}={asked.limit}."
         )
 
 
@@ -138,15 +143,20 @@ def search_stage(
         done, state = checkpoints.restore() or (0, {"history": [], "choices": []})
         choices: list[dict[str, Any]] = list(state["choices"])
 
+        def record() -> dict[str, Any]:
+            choices.append(search.choices())
+            return {"choices": choices}
+
         def scalars() -> dict[str, float]:
-            found = search.choices()
-            choices.append(found)
-            return {f"{key}/{choice}": value for choice, row in found.items() for key, value in row.items()}
+            rows = search.choices().items()
+            return {f"{key}/{choice}": value for choice, row in rows for key, value in row.items()}
 
         def describe(logs: Mapping[str, float]) -> dict[str, str | None]:
             shown: dict[str, str | None] = {"cost": None, "seconds": None, "sigma": None}
             if "cost" in logs:
-                shown["memory"] = f"{logs['cost'] / MIB:.3f} of {search.budget.limit / MIB:.3f} MiB"
+                budget = settings.budget
+                now = logs["cost"] / search.budget.limit * budget.limit
+                shown[budget.cost] = f"{now:.3f} of {budget.limit:.3f} {budget.unit}"
             if not logs.get("validation_loss"):  # before the round's first update of the ratios
                 shown |= {"validation_loss": None, "validation_accuracy": None}
             return shown
@@ -160,7 +170,7 @@ def search_stage(
                 state["history"],
                 describe=describe,
                 scalars=scalars,
-                extra=lambda: {"choices": choices},
+                extra=record,
             )
             search.fit(
                 weights,
@@ -174,7 +184,7 @@ def search_stage(
             )
             state = checkpoints.state()
         history = [
-            {**entry, "round": entry["epoch"] - 1, "memory": entry["cost"], "choices": row}
+            {**entry, "round": entry["epoch"] - 1, settings.budget.cost: entry["cost"], "choices": row}
             for entry, row in zip(state["history"], state["choices"], strict=True)
         ]
         return {
@@ -182,6 +192,8 @@ def search_stage(
             "architecture": search.architecture().to_dict(),
             "budget": search.budget.limit,
             "cost": search.budget.cost.of(search.architecture()),
+            "cost_name": settings.budget.cost,
+            "unit": search.budget.cost.unit,
             "history": history,
         }
 
@@ -196,15 +208,10 @@ def uniform(architecture: Architecture, found: Mapping[str, Any], ratio: float) 
 
 def equal_memory(architecture: Architecture, found: Mapping[str, Any], settings: Settings) -> Architecture:
     """The largest uniform network that takes no more memory than the searched one."""
-    cost = make_budget(settings.budget).cost
+    cost = Memory(settings.budget.counting)
     limit = cost.of(architecture)
-    low, high = 0.0, 1.0
-    while cost.of(uniform(architecture, found, high)) <= limit:
-        low, high = high, 2 * high
-    for _ in range(12):
-        middle = (low + high) / 2
-        if cost.of(uniform(architecture, found, middle)) <= limit:
-            low = middle
-        else:
-            high = middle
-    return uniform(architecture, found, low)
+    upper = 1.0
+    while cost.of(uniform(architecture, found, upper)) <= limit:
+        upper *= 2
+    ratio = largest_within(limit, lambda r: cost.of(uniform(architecture, found, r)), upper=upper, steps=12)
+    return uniform(architecture, found, ratio)

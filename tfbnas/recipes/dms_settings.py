@@ -14,23 +14,42 @@ class BudgetSettings:
     """What the searched network may cost.
 
     Attributes:
+      cost: memory of the weights, or the predicted latency on a device.
       memory: MiB of the weights, binary ones at one bit.
       counting: paper (kernels and the last bias) or deployed (and two floats per normalised channel).
+      latency: Milliseconds of one inference on one thread.
+      device: Latency table: raspberry_pi_4b, pixel1, or a file that tools/build_latency_table.py wrote.
       penalty_weight: Loss that twice the budget adds; times penalty_unit's share of the budget.
       penalty_unit: What the weight is per: the budget itself, or a KiB of excess (DMS Eq. 7 names no unit).
     """
 
+    cost: Literal["memory", "latency"] = "memory"
     memory: float = 0.12
     counting: Literal["paper", "deployed"] = "paper"
+    latency: float | None = None
+    device: str = "raspberry_pi_4b"
     penalty_weight: float = 0.3
     penalty_unit: Literal["budget", "KiB"] = "budget"
 
+    @property
+    def limit(self) -> float:
+        """The limit in `unit`."""
+        return self.memory if self.cost == "memory" else self.latency or 0.0
+
+    @property
+    def unit(self) -> str:
+        return "MiB" if self.cost == "memory" else "ms"
+
     def check(self) -> None:
-        require_positive("budget", memory=self.memory)
+        if self.cost == "latency" and self.latency is None:
+            raise UserError("Expected `budget.latency`, in milliseconds, with --budget.cost latency. Received: none.")
+        require_positive("budget", **{self.cost: self.limit})
         if not self.penalty_weight >= 0:
             raise UserError(
                 f"Expected `budget.penalty_weight` to be at least 0. Received: penalty_weight={self.penalty_weight}."
             )
+        if self.penalty_unit == "KiB" and self.cost != "memory":
+            raise UserError("Expected `budget.penalty_unit` to be budget for a latency. Received: penalty_unit=KiB.")
 
 
 @dataclass

@@ -7,6 +7,7 @@ then computes one convolution per layer, that of the widest candidate, and best-
 - the mask acts behind batch normalisation, which would cancel it, and on both paths of a residual stream;
 - candidates are anchored at the last clustering, else their probabilities would not depend on mu;
 - the penalty looks at the cost of candidates anchored at the present mu (see `_penalised_cost`);
+- the architecture that comes out is scaled down where it would exceed the budget (see `architecture`);
 - within a round mu cannot leave the range of its candidates: no evidence was gathered beyond it;
 - the penalty is relative to the budget (see `Budget`).
 """
@@ -22,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnas.architecture import Architecture
-from tfbnas.costs import Budget, Operation, trace
+from tfbnas.costs import Budget, Operation, largest_within, trace
 from tfbnas.errors import UserError
 from tfbnas.layers.resizing import make_growable, resize
 from tfbnas.layers.width import OpenWidth
@@ -133,8 +134,16 @@ class DMS(tf.keras.Model):
         return self._widths
 
     def architecture(self) -> Architecture:
-        """The present best, closed: channels = max(1, round(mu * base)) for every width."""
-        channels = np.maximum(1, np.round(self.mu.numpy() * self.base)).astype(int)
+        """The present best, closed: channels = max(1, round(mu * base)) for every width.
+
+        Where that exceeds the budget, all mu are scaled down by the largest common factor with which it does not (the
+        paper takes mu as it is), so that what is delivered fits; only the minimum of one channel is then a bound.
+        """
+        mu = self.mu.numpy()
+        scale = largest_within(
+            self.budget.limit, lambda factor: self._closed_cost(self._closed(factor * mu)), upper=1.0
+        )
+        channels = self._closed(scale * mu)
         return Architecture(
             self._template.method,
             self._template.network,
@@ -143,6 +152,18 @@ class DMS(tf.keras.Model):
             self._template.classes,
             self._template.options,
         )
+
+    def _closed(self, mu: np.ndarray) -> np.ndarray:
+        return np.maximum(1, np.round(mu * self.base)).astype(int)
+
+    def _closed_cost(self, channels: np.ndarray) -> float:
+        return float(self._cost_of_channels(tf.constant(channels, tf.float32)))
+
+    @tf.function(reduce_retracing=True)
+    def _cost_of_channels(self, channels: tf.Tensor) -> tf.Tensor:
+        certain = tf.ones([1])
+        closed = {width.name: (channels[i : i + 1], certain) for i, width in enumerate(self._widths)}
+        return self.budget.cost.expected(self.operations, closed)
 
     @property
     def state(self) -> list[tf.Variable]:

@@ -1,0 +1,198 @@
+"""What every network family must do. A new family adds one row."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfbnas import networks, training
+from tfbnas.architecture import Architecture
+from tfbnas.errors import UserError
+from tfbnas.layers import OpenWidth
+
+
+@dataclass(frozen=True)
+class Family:
+    """A row: what the family asks for, and how to make it small.
+
+    Attributes:
+      network: Its name.
+      bases: Every choice and its default.
+      options: Arguments that make it small.
+      shapes: Input shapes it takes, the first one small.
+    """
+
+    network: str
+    bases: dict[str, int]
+    options: dict
+    shapes: tuple[tuple[int, int, int], ...]
+
+    def sizes(self) -> dict[str, int]:
+        """Channels for each choice that no layout fits."""
+        return {name: 3 + 2 * index for index, name in enumerate(self.bases)}
+
+    def architecture(self, choices=None, **changes) -> Architecture:
+        plain = Architecture("test", self.network, self.sizes() if choices is None else choices, self.shapes[0], 5)
+        return replace(plain, **{"options": self.options} | changes)
+
+    def opened(self, architecture: Architecture) -> tf.keras.Model:
+        def choose(name, base):
+            return OpenWidth(name, base, size=architecture.choices[name])
+
+        widths = {}
+        return networks.construct(
+            self.network,
+            lambda name, base: widths.setdefault(name, choose(name, base)),
+            input_shape=architecture.input_shape,
+            classes=architecture.classes,
+            options=architecture.options,
+        )
+
+
+FAMILIES = [
+    Family(
+        "resnet18",
+        {"stem": 16}
+        | {f"stage{s}/stream": 8 * 2**s for s in (2, 3, 4)}
+        | {f"stage{s}/block{b}/inner": 8 * 2**s for s in (1, 2, 3, 4) for b in (1, 2)},
+        {"base": 4},
+        ((16, 16, 3), (32, 32, 3), (64, 64, 1), (224, 224, 3)),
+    ),
+    Family(
+        "vgg11",
+        {f"conv{i}": base for i, base in enumerate((16, 32, 64, 64, 128, 128, 128, 128), start=1)},
+        {"base": 4},
+        ((32, 32, 3), (32, 48, 3), (64, 64, 1), (224, 224, 3)),
+    ),
+    Family("test-small", {"stream": 4, "inner": 6, "out": 8}, {}, ((8, 8, 3), (9, 11, 1))),
+]
+
+
+@pytest.fixture(params=FAMILIES, ids=lambda family: family.network, scope="module")
+def family(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def plain(family, randomised):
+    """A plain network with uneven widths and weights as training leaves them."""
+    return randomised(networks.build(family.architecture()))
+
+
+@pytest.fixture(scope="module")
+def batch(family):
+    chance = np.random.default_rng(0)
+    return chance.normal(size=(4, *family.shapes[0])).astype(np.float32), chance.integers(0, 5, 4)
+
+
+def test_asks_for_its_choices_with_their_defaults(family):
+    asked = []
+
+    def choose(name, default):
+        asked.append((name, default))
+        return default
+
+    networks.construct(family.network, choose, input_shape=(32, 32, 3), classes=10, options={})
+    assert sorted(asked) == sorted(family.bases.items())  # each exactly once
+
+
+def test_input_shapes_and_classes(family):
+    for shape in family.shapes:
+        model = networks.build(family.architecture({}, input_shape=shape, classes=7))
+        assert model.input_shape == (None, *shape) and model.output_shape == (None, 7)
+        assert model.output.dtype == tf.float32
+
+
+def test_choices_decide_the_channels(family, plain):
+    smallest = networks.build(family.architecture(dict.fromkeys(family.bases, 1)))
+    assert all(weight.shape[-1] in (1, 5) for weight in smallest.weights if weight.shape.rank)
+    found = {layer.filters for layer in plain.layers if hasattr(layer, "filters")}
+    assert found == set(family.sizes().values())
+
+
+def test_unknown_choice_is_refused_with_the_nearest_name(family):
+    name = next(iter(family.bases))
+    with pytest.raises(UserError, match=f"{name + 'x'!r}. Did you mean {name!r}"):
+        networks.build(family.architecture({name + "x": 8}))
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, "wide", None])
+def test_impossible_channels_are_refused(family, value):
+    with pytest.raises(UserError, match="positive integer.* Received: "):
+        networks.build(family.architecture({next(iter(family.bases)): value}))
+
+
+def test_unknown_option_is_refused(family):
+    with pytest.raises(UserError, match="Received: options=.*depht"):
+        networks.build(family.architecture({}, options={"depht": 3}))
+
+
+def test_rebuilds_from_json(family, plain, batch, tmp_path):
+    family.architecture().save(tmp_path / "architecture.json")
+    again = networks.build(Architecture.load(tmp_path / "architecture.json"))
+    assert [layer.name for layer in again.layers[1:]] == [layer.name for layer in plain.layers[1:]]
+    again.set_weights(plain.get_weights())
+    np.testing.assert_array_equal(again(batch[0]), plain(batch[0]))
+
+
+def test_saves_and_loads_as_keras_model(family, plain, batch, tmp_path):
+    plain.save(tmp_path / "model.keras")
+    again = tf.keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(batch[0]), plain(batch[0]))
+
+
+def step(model, batch):
+    """Logits, loss and gradients of one training step."""
+    images, labels = batch
+    with tf.GradientTape() as tape:
+        logits = model(images, training=True)
+        loss = tf.reduce_mean(tf.keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
+    return [logits, loss, *tape.gradient(loss, model.trainable_variables)]
+
+
+@pytest.mark.parametrize("form", ["opened", "trainable"])
+def test_other_forms_are_the_plain_network(family, plain, batch, form):
+    """Open widths of given size, and the form that trains fastest: same weights, same values, same gradients."""
+    architecture = family.architecture()
+    model = family.opened(architecture) if form == "opened" else training.trainable(architecture)
+    weights = plain.get_weights()
+    model.set_weights(weights)
+    np.testing.assert_allclose(model(batch[0]), plain(batch[0]), rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(step(model, batch), step(plain, batch), strict=True):
+        scale = max(1.0, float(np.abs(theirs).max()))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * scale)
+    for ours, theirs in zip(model.weights, plain.weights, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)  # moving statistics moved alike
+    plain.set_weights(weights)
+
+
+def test_float_twin_has_the_same_weights_beside_the_steps(family, plain):
+    """The full-precision network, from whose weights a binary one can start."""
+    twin = networks.build(family.architecture(options={**family.options, "binary": False}))
+    shapes = {layer.name: [weight.shape for weight in layer.weights] for layer in plain.layers if layer.weights}
+    assert {layer.name: [weight.shape for weight in layer.weights] for layer in twin.layers if layer.weights} == {
+        name: found for name, found in shapes.items() if "step" not in name
+    }
+    assert any(isinstance(layer, tf.keras.layers.ReLU) for layer in twin.layers)
+
+
+def test_mixed_precision_ends_in_float32(family, batch):
+    model = training.trainable(family.architecture(), precision="bfloat16")
+    assert model.output.dtype == tf.float32
+    assert {weight.dtype for weight in model.weights} == {tf.float32}
+    assert model.layers[-3].compute_dtype == "bfloat16"
+    assert np.all(np.isfinite(model(batch[0])))
+    assert tf.keras.mixed_precision.global_policy().name == "float32"
+
+
+def test_unknown_family_is_refused_with_the_nearest_name():
+    with pytest.raises(UserError, match="'resnet81'. Did you mean 'resnet18'"):
+        networks.build(Architecture("test", "resnet81", {}))
+
+
+def test_a_name_belongs_to_one_builder():
+    builder = networks.builder("vgg11")
+    assert networks.register("vgg11", builder) is builder
+    with pytest.raises(UserError, match="'vgg11', which is taken"):
+        networks.register("vgg11", networks.builder("resnet18"))

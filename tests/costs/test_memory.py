@@ -1,0 +1,108 @@
+"""Memory in bytes: against the paper's table, Larq's summary, and a count by hand."""
+
+import itertools
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfbnas import networks
+from tfbnas.architecture import Architecture
+from tfbnas.costs import MIB, Memory, trace
+from tfbnas.errors import UserError
+from tfbnas.layers import BatchNormalization, BinaryConv2D, Dense, FloatConv2D, LearnedStep, OpenWidth
+
+# DMS table 1, in MiB with two digits: what a uniform ratio of all channels takes, binary and in full precision.
+PAPER = [
+    ("resnet18", 1, True, 0.09),
+    ("resnet18", 1, False, 2.67),
+    ("vgg11", 1, True, 0.08),
+    ("vgg11", 2, True, 0.29),
+    ("vgg11", 1, False, 2.20),
+]
+
+
+@pytest.mark.parametrize(("network", "ratio", "binary", "expected"), PAPER)
+def test_table_of_the_paper(network, ratio, binary, expected):
+    architecture = Architecture("test", network, {}, options={"base": 16 * ratio, "binary": binary})
+    assert round(Memory().of(architecture) / MIB, 2) == expected
+
+
+def test_resnet18_counted_by_hand():
+    """dms.md's count: 697 344 binary weights; stem and dense layer of 432 and 1290 floats."""
+    assert Memory().of(Architecture("test", "resnet18", {})) == 697_344 / 8 + (432 + 1290) * 4
+
+
+@pytest.mark.parametrize("network", ["resnet18", "vgg11", "test-small"])
+def test_deployed_counting_is_what_larq_counts(network):
+    """Larq adds the learned steps, four bytes each, which the deployed network does not hold."""
+    architecture = Architecture("test", network, {})
+    model = networks.build(architecture)
+    lines = []
+    lq.models.summary(model, print_fn=lines.append)
+    profile = lq.models.ModelProfile(model)
+    steps = sum(isinstance(layer, LearnedStep) for layer in model.layers)
+    found = Memory("deployed").of(architecture)
+    assert found == profile.memory / 8 - 4 * steps
+    assert f"{(found + 4 * steps) / 1024:.2f} KiB" in "\n".join(lines)
+
+
+@pytest.mark.parametrize("counting", ["paper", "deployed"])
+@pytest.mark.parametrize("channels", [{"stream": 4, "inner": 6, "out": 8}, {"stream": 1, "inner": 37, "out": 3}])
+def test_count_by_hand(counting, channels, memory_of_small):
+    found = Memory(counting).of(Architecture("test", "test-small", channels, (8, 8, 3), 4))
+    assert found == memory_of_small(channels, deployed=counting == "deployed")
+
+
+CANDIDATES = {"stream": [2, 4, 7], "inner": [3, 6, 9], "out": [5, 8, 13]}
+
+
+def open_operations():
+    widths = {}
+
+    def choose(name, base):
+        return widths.setdefault(name, OpenWidth(name, base))
+
+    return trace(networks.construct("test-small", choose, input_shape=(8, 8, 3), classes=4, options={}))
+
+
+@pytest.mark.parametrize("counting", ["paper", "deployed"])
+def test_expectation_is_the_mean_over_all_combinations(counting, memory_of_small):
+    chance = np.random.default_rng(0)
+    weights = {name: chance.dirichlet(np.ones(3)) for name in CANDIDATES}
+    expected = 0.0
+    for picks in itertools.product(range(3), repeat=3):
+        chosen = dict(zip(CANDIDATES, picks, strict=True))
+        probability = np.prod([weights[name][i] for name, i in chosen.items()])
+        channels = {name: CANDIDATES[name][i] for name, i in chosen.items()}
+        expected += probability * memory_of_small(channels, deployed=counting == "deployed")
+    distributions = {
+        name: (tf.constant(values, tf.float32), tf.constant(weights[name], tf.float32))
+        for name, values in CANDIDATES.items()
+    }
+    found = Memory(counting).expected(open_operations(), distributions)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_width_on_both_sides_of_a_layer_is_squared_before_the_mean():
+    width = OpenWidth("w", 4)
+    inputs = tf.keras.Input((8, 8, 3))
+    x = LearnedStep()(BatchNormalization()(FloatConv2D(width, 3)(inputs)))
+    operations = trace(tf.keras.Model(inputs, BatchNormalization()(BinaryConv2D(width, 3)(x))))
+    values, probabilities = np.array([2.0, 10.0]), np.array([0.5, 0.5])
+    found = Memory().expected(operations, {"w": (tf.constant(values, tf.float32), tf.constant(probabilities, tf.float32))})
+    assert float(found) == pytest.approx(9 * 3 * 6 * 4 + 9 * (4 + 100) / 2 / 8)
+
+
+def test_grouped_and_biased_layers_of_keras_are_counted():
+    inputs = tf.keras.Input((8, 8, 4))
+    x = tf.keras.layers.Conv2D(6, 3, groups=2)(inputs)
+    model = tf.keras.Model(inputs, Dense(5)(tf.keras.layers.GlobalAveragePooling2D()(x)))
+    networks.register("test-grouped", lambda choose, *, input_shape, classes: model)
+    assert Memory().of(Architecture("test", "test-grouped", {})) == 4 * model.count_params()
+
+
+def test_unknown_counting_is_refused():
+    with pytest.raises(UserError, match="Received: counting='mib'"):
+        Memory("mib")

@@ -1,0 +1,38 @@
+"""The README's examples are run as they stand there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tfbnas
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def run(code: str, folder: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(tfbnas.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_first_example_searches_trains_and_exports(tmp_path):
+    run(BLOCKS[0], tmp_path)
+    names = {path.name for path in (tmp_path / "exported").iterdir()}
+    assert names == {"model.keras", "saved_model", "model.tflite", "export.json"}
+
+
+def test_the_first_example_is_about_15_lines():
+    statements = [line for line in BLOCKS[0].splitlines() if line and not line.startswith(("import", "from"))]
+    assert len(statements) <= 15
+
+
+@pytest.mark.parametrize("code", BLOCKS[1:])
+def test_the_other_examples_run(code, tmp_path):
+    run(code, tmp_path)
