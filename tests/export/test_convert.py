@@ -12,7 +12,7 @@ from small_networks import randomise
 from tfbnas.errors import UserError
 from tfbnas.export.convert import ExportError, Interpreter, convert, convert_model, versions, write_saved_model
 from tfbnas.export.flatbuffer import operators
-from tfbnas.export.quiet import captured
+from tfbnas.quiet import captured
 
 
 @pytest.fixture(scope="module")

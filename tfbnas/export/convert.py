@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfbnas.errors import UserError
 from tfbnas.export.flatbuffer import input_output_types
-from tfbnas.export.quiet import captured
+from tfbnas.quiet import captured
 
 _DTYPES = {"float32": tf.float32, "int8": tf.int8}
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import larq  # noqa: F401  (registers its layers)
@@ -12,18 +10,7 @@ import tensorflow as tf
 
 import tfbnas.layers  # noqa: F401  (registers its layers)
 from tfbnas.errors import UserError
-from tfbnas.export.quiet import captured
-
-
-@contextlib.contextmanager
-def _keras_own_names() -> Iterator[None]:
-    """Lets names of Keras's own layers mean those: older file formats name a class without its package."""
-    registered = tf.keras.utils.get_custom_objects()
-    hidden = {name: registered.pop(name) for name in list(registered) if hasattr(tf.keras.layers, name)}
-    try:
-        yield
-    finally:
-        registered.update(hidden)
+from tfbnas.quiet import captured
 
 
 def load_model(path: str | os.PathLike) -> tf.keras.Model:
@@ -36,7 +23,7 @@ def load_model(path: str | os.PathLike) -> tf.keras.Model:
     if not path.exists():
         raise UserError(f"Expected a .keras or .h5 file or a SavedModel directory. Received: {path}, which is missing.")
     try:
-        with captured(), _keras_own_names():
+        with captured():
             model = tf.keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises half a dozen types here
         reason = str(error).strip().splitlines()

@@ -54,7 +54,7 @@ class _SizedConvolution(OpenLayer):
         return tf.TensorShape((input_shape[0], height, width, static_size(self.filters)))
 
 
-@lq.utils.register_keras_custom_object
+@tf.keras.utils.register_keras_serializable(package="tfbnas")
 class FloatConv2D(_SizedConvolution, tf.keras.layers.Conv2D):
     """Convolution in full precision without bias, `padding="same"` with zeros. For the first layer.
 
@@ -72,7 +72,7 @@ class FloatConv2D(_SizedConvolution, tf.keras.layers.Conv2D):
         return self.convolve(inputs, self.kernel)
 
 
-@lq.utils.register_keras_custom_object
+@tf.keras.utils.register_keras_serializable(package="tfbnas")
 class BinaryConv2D(_SizedConvolution, lq.layers.QuantConv2D):
     """Convolution of {0, 1} activations with +-1 kernels, `padding="same"` with zeros, no bias.
 
@@ -99,7 +99,7 @@ class BinaryConv2D(_SizedConvolution, lq.layers.QuantConv2D):
         return self.convolve(inputs, self.kernel_quantizer(self.kernel))
 
 
-@lq.utils.register_keras_custom_object
+@tf.keras.utils.register_keras_serializable(package="tfbnas")
 class Dense(OpenLayer, tf.keras.layers.Dense):
     """Dense layer in full precision whose input may have an open width. For the last layer."""
 

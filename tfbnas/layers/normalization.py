@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import larq as lq
 import tensorflow as tf
 
 from tfbnas.layers.arguments import drop_fixed
@@ -11,7 +10,7 @@ from tfbnas.layers.width import OpenLayer, OpenWidth, pad_to_layout
 _FIXED = {"axis": (-1, 3, [3], (3,), [-1]), "center": (True,), "scale": (True,), "synchronized": (False,)}
 
 
-@lq.utils.register_keras_custom_object
+@tf.keras.utils.register_keras_serializable(package="tfbnas")
 class BatchNormalization(OpenLayer, tf.keras.layers.BatchNormalization):
     """Batch normalisation over the last axis; where that axis is an OpenWidth, its mask multiplies the result.
 

@@ -46,7 +46,7 @@ def unit_step(x: tf.Tensor, step: tf.Tensor, elements: tf.Tensor):
     return output, gradient
 
 
-@lq.utils.register_keras_custom_object
+@tf.keras.utils.register_keras_serializable(package="tfbnas")
 class LearnedStep(OpenLayer, lq.quantizers.Quantizer):
     """Binary activations with a learned step: output round(clip(x / alpha, 0, 1)) in {0, 1}.
 
@@ -97,7 +97,7 @@ def standardize(kernel: tf.Tensor, epsilon: float = 1e-5) -> tf.Tensor:
     return (kernel - mean) * tf.math.rsqrt(variance + epsilon**2)
 
 
-@lq.utils.register_keras_custom_object
+@tf.keras.utils.register_keras_serializable(package="tfbnas")
 class StandardizedSign(lq.quantizers.Quantizer):
     """Binary kernels: sign of the standardised kernel, in {-1, +1}.
 

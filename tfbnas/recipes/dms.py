@@ -86,8 +86,8 @@ def check_feasible(network: str, images: data.ImageData, settings: Settings) -> 
         asked = settings.budget
         least_cost = f"{cost / budget.limit * asked.limit:.4g} {asked.unit}"
         raise UserError(
-            f"Expected `budget.{asked.cost}` to be at least {least_cost}, that of the smallest {network} which the search "
-            f"can reach (every width at {least:.2f} times its base). Received: budget.{asked.cost}={asked.limit}."
+            f"Expected `budget.{asked.cost}` to be at least {least_cost}, that of the smallest {network} which the "
+            f"search can reach (every width at {least:.2f} times its base). Received: budget.{asked.cost}={asked.limit}."
         )
 
 
@@ -108,6 +108,7 @@ def make_search(network: str, images: data.ImageData, settings: Settings) -> DMS
             minimal_edge=own.minimal_edge,
             temperature=own.temperature,
             best_effort=own.best_effort,
+            width_multiple=own.width_multiple,
             seed=settings.seed,
         )
     steps = own.weight_epochs * images.train.halves(seed=settings.seed)[0].steps(own.batch_size)

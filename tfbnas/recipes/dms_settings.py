@@ -73,6 +73,7 @@ class SearchSettings:
       weight_decay: Of SGD.
       architecture_learning_rate: Of Adam for the ratios.
       best_effort: Whether weights survive a change of widths.
+      width_multiple: The architecture that comes out has widths that are multiples of this; 32 suits bit packing.
       compare_best_effort: Whether the search runs a second time with best_effort switched, for the report's figure.
     """
 
@@ -92,11 +93,14 @@ class SearchSettings:
     weight_decay: float = 1e-4
     architecture_learning_rate: float = 4e-3
     best_effort: bool = True
+    width_multiple: int = 1
     compare_best_effort: bool = False
 
     def check(self) -> None:
-        names = "rounds weight_epochs batch_size initial_ratio initial_sigma final_sigma minimal_ratio temperature "
-        names += "learning_rate final_learning_rate architecture_learning_rate"
+        names = (
+            "rounds weight_epochs batch_size initial_ratio initial_sigma final_sigma minimal_ratio temperature "
+            "width_multiple learning_rate final_learning_rate architecture_learning_rate"
+        )
         require_positive("search", **{name: getattr(self, name) for name in names.split()})
         if self.architecture_steps is not None:
             require_positive("search", architecture_steps=self.architecture_steps)

@@ -3,13 +3,15 @@
 Paper: "DMS: Differentiable Dimension Search for Binary Neural Networks".
 """
 
+from tfbnas.quiet import captured
 from tfbnas.recipes.dms_settings import Settings
 from tfbnas.recipes.settings import Command, run_main
 
 
 def main(command: Command[Settings]) -> None:
     """Runs all stages."""
-    from tfbnas.recipes import dms  # brings TensorFlow, which `--help` does without
+    with captured():  # what TensorFlow prints when it is imported on a machine without GPU
+        from tfbnas.recipes import dms
 
     dms.run(command, "vgg11")
 

@@ -57,7 +57,13 @@ class DMS(tf.keras.Model):
       minimal_edge: Least value of mu - Delta. Default 0.25 (paper).
       temperature: Of the Gumbel-softmax. Default 1.0 (paper).
       best_effort: Whether weights survive a change of widths (Eq. 9-10). Default: True.
+      width_multiple: The architecture that comes out has multiples of this, in place of the nearest numbers; with 32,
+        Larq Compute Engine packs and quantises without remainder. The search itself is not changed. Default 1.
       seed: Of new channels and of the Gumbel noise.
+
+    Raises:
+      UserError: A value is not positive, a width has no BatchNormalization, or the budget is below the network whose
+        widths are all `width_multiple`.
 
     Attributes:
       network: The Keras model with open widths.
@@ -80,6 +86,7 @@ class DMS(tf.keras.Model):
         minimal_edge: float = 0.25,
         temperature: float = 1.0,
         best_effort: bool = True,
+        width_multiple: int = 1,
         seed: int = 0,
     ):
         super().__init__(name="dms")
@@ -89,12 +96,14 @@ class DMS(tf.keras.Model):
             final_sigma=final_sigma,
             minimal_ratio=minimal_ratio,
             temperature=temperature,
+            width_multiple=width_multiple,
         )
         self.budget = budget
         self._template = Architecture("dms", network, {}, input_shape, classes, options or {})
         self.initial_sigma, self.final_sigma = initial_sigma, final_sigma
         self.minimal_ratio, self.minimal_edge = minimal_ratio, minimal_edge
         self.temperature, self.best_effort, self.seed = temperature, best_effort, seed
+        self.width_multiple = width_multiple
         widths: dict[str, OpenWidth] = {}
 
         def choose(name: str, base: int) -> OpenWidth:
@@ -125,6 +134,12 @@ class DMS(tf.keras.Model):
             name: tf.keras.metrics.Mean(name) for name in ("loss", "accuracy", "validation_loss", "validation_accuracy")
         }
         self.cluster(0, fresh=True)
+        least = self._closed_cost(self._closed(np.zeros(count)))
+        if least > budget.limit:
+            raise UserError(
+                f"Expected a budget of at least {least:.6g} {budget.cost.unit}, the cost of {network} with every width "
+                f"at {width_multiple}. Received: limit={budget.limit:.6g}."
+            )
 
     # The state of the search, in a form that people and files want.
 
@@ -134,7 +149,7 @@ class DMS(tf.keras.Model):
         return self._widths
 
     def architecture(self) -> Architecture:
-        """The present best, closed: channels = max(1, round(mu * base)) for every width.
+        """The present best, closed: channels = max(1, round(mu * base)) for every width, or the nearest multiple.
 
         Where that exceeds the budget, all mu are scaled down by the largest common factor with which it does not (the
         paper takes mu as it is), so that what is delivered fits; only the minimum of one channel is then a bound.
@@ -154,7 +169,8 @@ class DMS(tf.keras.Model):
         )
 
     def _closed(self, mu: np.ndarray) -> np.ndarray:
-        return np.maximum(1, np.round(mu * self.base)).astype(int)
+        multiples = np.maximum(1, np.round(mu * self.base / self.width_multiple))
+        return multiples.astype(int) * self.width_multiple
 
     def _closed_cost(self, channels: np.ndarray) -> float:
         return float(self._cost_of_channels(tf.constant(channels, tf.float32)))
