@@ -87,7 +87,8 @@ def check_feasible(network: str, images: data.ImageData, settings: Settings) -> 
         least_cost = f"{cost / budget.limit * asked.limit:.4g} {asked.unit}"
         raise UserError(
             f"Expected `budget.{asked.cost}` to be at least {least_cost}, that of the smallest {network} which the "
-            f"search can reach (every width at {least:.2f} times its base). Received: budget.{asked.cost}={asked.limit}."
+            f"search can reach (every width at {least:.2f} times its base). "
+            f"Received: budget.{asked.cost}={asked.limit}."
         )
 
 
