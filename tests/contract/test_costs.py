@@ -121,7 +121,11 @@ def test_more_channels_never_cost_less(row, opened):
     widths, operations, _ = opened
     cost = row.make()
     costs = [
-        float(cost.expected(operations, distributions({name: [count] for name in widths}, {name: [1.0] for name in widths})))
+        float(
+            cost.expected(
+                operations, distributions({name: [count] for name in widths}, {name: [1.0] for name in widths})
+            )
+        )
         for count in (1, 7, 8, 40)
     ]
     assert costs == sorted(costs) and costs[0] < costs[-1]

@@ -91,7 +91,9 @@ def test_a_width_on_both_sides_of_a_layer_is_squared_before_the_mean():
     x = LearnedStep()(BatchNormalization()(FloatConv2D(width, 3)(inputs)))
     operations = trace(tf.keras.Model(inputs, BatchNormalization()(BinaryConv2D(width, 3)(x))))
     values, probabilities = np.array([2.0, 10.0]), np.array([0.5, 0.5])
-    found = Memory().expected(operations, {"w": (tf.constant(values, tf.float32), tf.constant(probabilities, tf.float32))})
+    found = Memory().expected(
+        operations, {"w": (tf.constant(values, tf.float32), tf.constant(probabilities, tf.float32))}
+    )
     assert float(found) == pytest.approx(9 * 3 * 6 * 4 + 9 * (4 + 100) / 2 / 8)
 
 

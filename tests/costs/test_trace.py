@@ -17,7 +17,10 @@ def test_layers_of_the_small_network():
 
     model = networks.construct("test-small", choose, input_shape=(8, 8, 3), classes=4, options={})
     stream, inner, out = widths["stream"], widths["inner"], widths["out"]
-    found = {o.layer: (o.kind, o.binary, o.kernel_size, o.inputs, o.outputs, o.bias, o.height, o.width) for o in weighted(model)}
+    found = {
+        o.layer: (o.kind, o.binary, o.kernel_size, o.inputs, o.outputs, o.bias, o.height, o.width)
+        for o in weighted(model)
+    }
     assert found == {
         "stem": ("convolution", False, (3, 3), 3, stream, False, 8, 8),
         "stem_bn": ("normalization", False, (1, 1), stream, stream, False, 4, 4),

@@ -29,7 +29,9 @@ def bits(shape, seed=0):
     return np.random.default_rng(seed).integers(0, 2, shape).astype(np.float32)
 
 
-@pytest.mark.parametrize(("size", "kernel_size", "stride"), [((6, 5), 3, 1), ((6, 5), 3, 2), ((7, 8), 1, 2), ((8, 8), 7, 2)])
+@pytest.mark.parametrize(
+    ("size", "kernel_size", "stride"), [((6, 5), 3, 1), ((6, 5), 3, 2), ((7, 8), 1, 2), ((8, 8), 7, 2)]
+)
 def test_binary_convolution(size, kernel_size, stride):
     inputs = bits((2, *size, 5))
     layer = BinaryConv2D(4, kernel_size, stride)
@@ -55,8 +57,11 @@ def test_float_convolution_is_that_of_keras(size, kernel_size, stride):
 
 def test_binary_convolution_is_that_of_larq():
     inputs = tf.constant(bits((2, 6, 6, 3)))
-    ours, twin = BinaryConv2D(4, 3), lq.layers.QuantConv2D(
-        4, 3, padding="same", use_bias=False, kernel_quantizer=StandardizedSign(), kernel_constraint="weight_clip"
+    ours, twin = (
+        BinaryConv2D(4, 3),
+        lq.layers.QuantConv2D(
+            4, 3, padding="same", use_bias=False, kernel_quantizer=StandardizedSign(), kernel_constraint="weight_clip"
+        ),
     )
     results = []
     for layer in (ours, twin):

@@ -18,7 +18,9 @@ def test_is_that_of_keras_in_training_and_inference():
     for layer in (ours, twin):
         layer.build((None, 4, 4, 5))
         chance = np.random.default_rng(9)
-        layer.set_weights([chance.normal(size=5), chance.normal(size=5), chance.normal(size=5), chance.uniform(1, 2, 5)])
+        layer.set_weights(
+            [chance.normal(size=5), chance.normal(size=5), chance.normal(size=5), chance.uniform(1, 2, 5)]
+        )
     for step in range(3):
         results = []
         for layer in (ours, twin):
@@ -139,6 +141,15 @@ def test_arguments_that_would_be_ignored_are_refused(options):
         BatchNormalization(**options)
 
 
-def test_vectors_are_refused():
-    with pytest.raises(ValueError, match="expected ndim=4, found ndim=2"):
-        BatchNormalization()(np.zeros((3, 5), np.float32))
+def test_vectors_are_normalised_like_images_of_one_pixel():
+    vectors = images(16)[:, 0, 0]
+    ours, twin = BatchNormalization(), tf.keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
+    np.testing.assert_allclose(ours(vectors, training=True), twin(vectors, training=True), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(ours.moving_mean, twin.moving_mean, rtol=1e-4, atol=1e-6)
+    # Keras leaves Bessel's correction out where it does not fuse; ours is the same for vectors and images.
+    np.testing.assert_allclose(ours.moving_variance, 0.9 + 0.1 * vectors.var(0, ddof=1), rtol=1e-4)
+
+
+def test_other_shapes_are_refused():
+    with pytest.raises(UserError, match="Received: \\(3, 4, 5\\); reshape it"):
+        BatchNormalization()(np.zeros((3, 4, 5), np.float32))

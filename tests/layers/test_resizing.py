@@ -147,7 +147,9 @@ def test_without_best_effort_all_open_variables_start_anew(batch):
         np.testing.assert_array_equal(weight.variable, weight.fresh(3))
         if weight.key.endswith("kernel"):
             assert not np.any(weight.variable.numpy() == before[weight.key])
-    of_open = {tuple(weight.variable.numpy().shape) for weight in open_weights(search.model) if weight.variable.trainable}
+    of_open = {
+        tuple(weight.variable.numpy().shape) for weight in open_weights(search.model) if weight.variable.trainable
+    }
     for slot in search.optimizer.variables:
         if tuple(slot.numpy().shape) in of_open and slot.numpy().shape != (4,):
             np.testing.assert_array_equal(slot, 0)

@@ -26,7 +26,10 @@ def test_has_the_parameters_of_the_published_network():
     assert sum(tf.size(layer.kernel).numpy() for layer in kernels(model)) == 11_689_512 - 9_600 - 513_000
     assert model.get_layer("logits").count_params() == 513_000
     assert model.get_layer("stem").kernel_size == (7, 7)
-    shapes = [model.get_layer(name).output_shape[1:3] for name in ("stem", "stem_pool", "stage2_block1_add", "stage4_block2_add")]
+    shapes = [
+        model.get_layer(name).output_shape[1:3]
+        for name in ("stem", "stem_pool", "stage2_block1_add", "stage4_block2_add")
+    ]
     assert shapes == [(112, 112), (56, 56), (28, 28), (7, 7)]
 
 

@@ -151,6 +151,86 @@ def export(choices: dict[str, int]) -> dict:
     }
 
 
+LATENCY = {
+    "CONV_2D": ("convolution", 0.3),
+    "LceQuantize": ("quantize", 0.05),
+    "LceBconv2d": ("binary_convolution", 0.2),
+    "FULLY_CONNECTED": ("dense", 0.01),
+}
+
+
+def latency(exported: dict, names: tuple[str, ...] = ("pixel1", "raspberry_pi_4b")) -> dict:
+    """Content of latency.json for an export.json: the k-th operator takes k thousandths more."""
+    predictions = []
+    for factor, name in enumerate(names, start=1):
+        operators = []
+        for k, row in enumerate(exported["audit"]):
+            key, time = LATENCY[row["operator"]]
+            operators.append({"layer": row["layer"], "operator": key, "milliseconds": factor * (time + k / 1000)})
+            if key != "dense":
+                operators[-1] |= {"mean_error": 0.03, "largest_error": 0.12}
+        about = {"name": name, "device": f"Board {name} (core), one thread", "label": "model, not a measurement"}
+        predictions.append(about | {"error": "Untested.", "sources": ["A <paper>."], "operators": operators})
+    return {"format": 1, "predictions": predictions, "left_out": {}}
+
+
+def benchmark(exported: dict, *, machine: str = "aarch64", sha256: str = "") -> dict:
+    """Content of benchmark.json for an export.json, with a profile of every operator."""
+    operators = [
+        {"type": row["operator"], "name": f"tensor{k}", "milliseconds": 0.1 + k / 100}
+        for k, row in enumerate(exported["audit"])
+    ]
+    return {
+        "format": 1,
+        "model": "model.tflite",
+        "model_sha256": sha256,
+        "target": "ssh:pi@board",
+        "device": {"machine": machine, "model": "Board <9>", "governors": ["ondemand"], "temperature": None},
+        "settings": {"threads": 1, "cpu_mask": None},
+        "mean": 3.214,
+        "deviation": 0.0451,
+        "minimum": 3.141,
+        "median": 3.2,
+        "count": 50,
+        "first": 9.06,
+        "memory": 12.87,
+        "profile_mean": 3.5,
+        "operators": operators,
+        "warnings": ["The CPU governor is ondemand; with `performance` the clock stays the same."],
+    }
+
+
+def latency_budget(path: Path, limit: float = 2.5, cost: float = 2.4) -> None:
+    """Makes a run one whose search had a latency budget."""
+    file = path / "stages/search.json"
+    result = json.loads(file.read_text())
+    result |= {"cost_name": "latency", "unit": "ms", "budget": limit, "cost": cost}
+    for row in result["history"]:
+        row["latency"] = row["cost"] = row.pop("memory") / 125829 * limit
+    _write(file, result)
+    settings = (path / "settings.yaml").read_text()
+    settings += f"budget:\n  cost: latency\n  latency: {limit}\n  device: pixel1\n"
+    (path / "settings.yaml").write_text(settings)
+
+
+def unfinished_search(path: Path) -> int:
+    """Makes a run one whose search still runs, as its checkpoints leave it; returns the rounds done."""
+    file = path / "stages/search.json"
+    history = json.loads(file.read_text())["history"][:-1]
+    for place in ("stages/search.json", "architecture.json", "export.json"):
+        (path / place).unlink()
+    for stage in (path / "stages").glob("train-*.json"):
+        stage.unlink()
+    for done in (len(history) - 1, len(history)):
+        rows = [{**row, "epoch": row["round"] + 1, "cost": row["memory"]} for row in history[:done]]
+        choices = [row.pop("choices") for row in rows]
+        for row in rows:
+            del row["memory"], row["round"]
+        state = {"epoch": done, "history": rows, "choices": choices}
+        _write(path / f"checkpoints/search/step-{done:06d}/state.json", state)
+    return len(history)
+
+
 def run(
     path: Path,
     choices: dict[str, int],

@@ -75,13 +75,41 @@ def test_training_error_without_epochs_takes_the_rounds():
     assert (x, y, ends) == ([1, 3], [75, 25], [1, 2, 3])
 
 
-def test_memory(run, narrow):
-    figure = drawn(dms_figures.memory, run, narrow)
+def test_memory_against_the_budget(run, narrow):
+    figure = drawn(dms_figures.cost, run, narrow)
     expected = [row["memory"] / MIB for row in run.search["history"]]
-    np.testing.assert_allclose(artist(figure, "memory").get_ydata(), expected)
+    np.testing.assert_allclose(artist(figure, "cost").get_ydata(), expected)
     np.testing.assert_allclose(artist(figure, "budget").get_ydata(), run.search["budget"] / MIB)
     np.testing.assert_allclose(artist(figure, "found").get_ydata(), run.training("searched").memory / MIB)
-    assert figure.axes[0].get_ylim()[0] == 0
+    low, high = figure.axes[0].get_ylim()
+    assert low < min(expected) and high > max(expected)
+    assert figure.axes[0].get_ylabel() == "Memory (MiB)"
+
+
+def test_latency_against_the_budget(tmp_path, narrow):
+    path = samples.run(tmp_path, samples.TINY, "vgg11", rounds=5)
+    samples.latency_budget(path, limit=2.5, cost=2.4)
+    run = read(path)
+    figure = drawn(dms_figures.cost, run, narrow)
+    expected = [row["latency"] for row in run.search["history"]]
+    np.testing.assert_allclose(artist(figure, "cost").get_ydata(), expected)
+    np.testing.assert_allclose(artist(figure, "budget").get_ydata(), 2.5)
+    np.testing.assert_allclose(artist(figure, "found").get_ydata(), 2.4)
+    assert figure.axes[0].get_ylabel() == "Latency (ms)"
+    assert run.budget is None, "the budget is no memory"
+
+
+@pytest.mark.parametrize("away", [0.001, 0.05])
+def test_a_cost_close_to_its_budget_does_not_look_far_from_it(run, away):
+    kept = run.searches["search"]
+    budget = kept["budget"]
+    rows = [{**row, "memory": budget * (1 - away)} for row in kept["history"]]
+    run.searches["search"] = kept | {"history": rows, "cost": budget * (1 - away)}
+    try:
+        low, high = style.draw(lambda small: dms_figures.cost(run, small)).axes[0].get_ylim()
+    finally:
+        run.searches["search"] = kept
+    assert low <= 0.9 * budget / MIB and high >= 1.1 * budget / MIB
 
 
 @pytest.mark.parametrize("mu, sigma", [(1.5, 1.0), (2.0, 0.3), (0.4, 0.3)])

@@ -26,7 +26,7 @@ FIGURES = [
     "channels",
     "ratios",
     "training-error",
-    "memory",
+    "cost",
     "candidates",
     "size-by-layer",
 ]
@@ -98,8 +98,10 @@ def test_results_stand_beside_the_paper(resnet):
     assert rows["DMS"][4:] == ["DMS-A", "89.32", "0.10"]
     assert rows["BNN 2×"][4:] == ["BNN 2×", "90.25", "0.40"]
     assert rows["uniform, equal memory"][4:] == ["", "", ""]
-    missing = [row for row in Page(resnet / "report.html").rows("results") if row[0] == "not in this run"]
-    assert sorted(row[5] for row in missing) == ["BNN 3×", "BNN 4×", "DMS-B", "Full precision"]
+    missing = Page(resnet / "report.html").rows("results")[-4:]
+    assert missing[0][0] == "In the paper only, not trained in this run."
+    assert sorted(row[-3] for row in missing) == ["BNN 3×", "BNN 4×", "DMS-B", "Full precision"]
+    assert [len(row) for row in missing] == [4, 3, 3, 3] and 'rowspan="4"' in Page(resnet / "report.html").source
 
 
 def test_summary_compares_with_equal_memory(resnet):
@@ -132,8 +134,9 @@ def test_the_exported_model_is_told(resnet):
     channels = json.loads((resnet / "architecture.json").read_text())["choices"]["stem"]
     constants = f"{8 * channels} B"
     assert rows[2] == ["stem_conv", "LceBconv2d", "binary x binary", f"8 × 8 × {channels}", "1.1 KiB", constants, "yes"]
-    assert rows[1][:2] == ["", "LceQuantize<small>packs the signs for stem_conv</small>"]
-    assert rows[1][3].endswith("bitpacked") and rows[1][4:] == ["", "", ""]
+    assert rows[1][:2] == ["", "LceQuantize<sup>1</sup>"]
+    assert content.text.count("packs the signs for stem_conv") == 1
+    assert rows[1][3].endswith("words") and rows[1][4:] == ["", "", ""]
 
 
 def test_settings_and_commands(resnet):
@@ -183,7 +186,7 @@ def test_runs_that_are_not_finished(tmp_path):
     empty = Page(write(tmp_path))
     for sentence in (
         "No network has been trained yet",
-        "The search has not finished yet",
+        "The search has not finished its first round yet",
         "No model has been exported",
     ):
         assert sentence in empty.text
@@ -261,7 +264,7 @@ def test_another_method_needs_no_registration_for_the_shared_part(tmp_path):
 def test_the_page_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     samples.run(tmp_path, samples.TINY, "vgg11", rounds=2)
     before = write(tmp_path).read_bytes()
-    plot = (tmp_path / "plots/memory.svg").read_bytes()
+    plot = (tmp_path / "plots/cost.svg").read_bytes()
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -270,7 +273,7 @@ def test_the_page_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="disk is full"):
         write(tmp_path)
     assert (tmp_path / "report.html").read_bytes() == before
-    assert (tmp_path / "plots/memory.svg").read_bytes() == plot
+    assert (tmp_path / "plots/cost.svg").read_bytes() == plot
     assert not [file for file in tmp_path.rglob(".*")]
 
 

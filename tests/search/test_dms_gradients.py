@@ -58,6 +58,24 @@ def test_gradient_of_expected_memory(chains, randomised):
     assert np.all(expected > 10)  # bytes per unit of mu
 
 
+def test_cost_of_what_the_next_round_would_search(chains, randomised):
+    """The candidates anchored at the present mu, whose probabilities are then the same for every width."""
+    search = prepared(chains, randomised, binary=True)
+    sigma, mu = float(search.sigma.numpy()), search.mu.numpy().astype(float)
+    ratios = np.maximum(mu[:, None] + sigma * np.array([-0.8, 0, 0.8]), 0.3)
+
+    def cdf(x):
+        return 1 / (1 + np.exp(-(x - mu[:, None]) / sigma))
+
+    mass = cdf(ratios + 0.4 * sigma) - cdf(ratios - 0.4 * sigma)
+    channels = np.round(ratios * np.array([[8], [6]]))
+    mean = np.sum(mass / mass.sum(axis=1, keepdims=True) * channels, axis=1)
+    assert float(search.cost_when_clustered()) == pytest.approx(chains.memory(*mean), rel=1e-5)
+    before = float(search.cost())
+    search.cluster(1)
+    assert float(search.cost()) == pytest.approx(chains.memory(*mean), rel=1e-5) != pytest.approx(before, rel=1e-2)
+
+
 @pytest.mark.parametrize("noise", [NOISE, np.zeros((2, 3))], ids=["sampled", "expected"])
 def test_gradient_of_the_loss_in_full_precision_is_its_finite_difference(chains, randomised, batch, noise):
     images, labels = batch

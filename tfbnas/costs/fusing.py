@@ -46,6 +46,18 @@ def is_linear(layer: tf.keras.layers.Layer) -> bool:
     return isinstance(layer, tf.keras.layers.Activation) and layer.activation is tf.keras.activations.linear
 
 
+def keeps_words(image) -> bool:
+    """Whether the bits of a vector take no more words of 32 as the image `[batch, height, width, channels]` it was."""
+    return tuple(image.shape[1:3]) == (1, 1) or (image.shape[3] or 1) % 32 == 0
+
+
+def _keeps_bits(layer: tf.keras.layers.Layer) -> bool:
+    """Whether a layer works on bits, a BinaryDense behind a Flatten being a convolution of the image."""
+    if isinstance(layer, tf.keras.layers.Flatten):
+        return len(layer.input.shape) == 4 and keeps_words(layer.input)
+    return isinstance(layer, tf.keras.layers.MaxPool2D)
+
+
 class Graph:
     """The layers of a functional model with their neighbours. Every layer must be called once."""
 
@@ -79,6 +91,8 @@ class Graph:
 
     def is_binary_convolution(self, layer: tf.keras.layers.Layer) -> bool:
         """Whether LCE computes a layer on bits."""
+        if isinstance(layer, tfl.BinaryDense):
+            return True  # it is deployed as one
         return (
             isinstance(layer, tf.keras.layers.Conv2D)
             and not isinstance(layer, tf.keras.layers.DepthwiseConv2D | tf.keras.layers.Conv2DTranspose)
@@ -109,7 +123,8 @@ class Graph:
     def writes_bits(self, layer: tf.keras.layers.Layer) -> bool:
         """Whether a tensor exists as bits only: a binary convolution made it, and only quantisers read it.
 
-        Between the two may stand a folded normalisation or ReLU, and behind those a max pool.
+        Between the two may stand a folded normalisation or ReLU, and behind those a max pool, or a Flatten of which
+        the deploy form makes the kernel of the BinaryDense behind.
         """
         readers = self.readers(layer)
         if not readers or id(layer) in self._outputs or not self._comes_from_bits(layer):
@@ -118,7 +133,7 @@ class Graph:
             return True
         return (
             len(readers) == 1
-            and (self._folds_behind_bits(readers[0]) or isinstance(readers[0], tf.keras.layers.MaxPool2D))
+            and (self._folds_behind_bits(readers[0]) or _keeps_bits(readers[0]))
             and self.writes_bits(readers[0])
         )
 
@@ -128,8 +143,8 @@ class Graph:
 
     def _comes_from_bits(self, layer: tf.keras.layers.Layer) -> bool:
         if self.is_binary_convolution(layer):
-            return isinstance(layer, tfl.BinaryConv2D) or self._can_write_bits(layer)
-        if self._folds_behind_bits(layer) or isinstance(layer, tf.keras.layers.MaxPool2D):
+            return isinstance(layer, tfl.BinaryConv2D | tfl.BinaryDense) or self._can_write_bits(layer)
+        if self._folds_behind_bits(layer) or _keeps_bits(layer):
             return self._comes_from_bits(self.writers(layer)[0])
         return False
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+import tfbnas.layers as tfl
 from tfbnas.costs import fusing
 from tfbnas.costs.fusing import Graph
 from tfbnas.layers.width import Channels, channels_of
@@ -121,6 +122,7 @@ def _kind(layer: tf.keras.layers.Layer) -> str | None:
         ("depthwise", layers.DepthwiseConv2D),
         ("unknown", layers.Conv2DTranspose),
         ("convolution", layers.Conv2D),
+        ("convolution", tfl.BinaryDense),  # deployed as one of 1x1
         ("dense", layers.Dense),
         ("normalization", layers.BatchNormalization),
         ("max_pool", layers.MaxPool2D),

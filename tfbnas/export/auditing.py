@@ -266,5 +266,6 @@ _NOTES = {
     "MAX_POOL_2D": "maximum pooling in front of BatchNormalization: float; behind it LCE would pool bits",
     "CONCATENATION": "concatenation of real tensors; LCE cannot concatenate bits",
     "PRELU": "activation that is not fused into the convolution",
+    "RESHAPE": "another shape of the same values, between vectors and images",
     "PAD": "padding that the convolution does not do itself",
 }

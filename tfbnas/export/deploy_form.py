@@ -4,6 +4,9 @@ The trained form computes y = sum(w * b) with b = [x > t] in {0, 1}, w = +-1, t 
 With s = sign(t - x), sign(0) = +1, it is b = (1 - s) / 2, and a padded 0 is s = +1. A convolution of s with the negated
 kernel, padded with +1, gives c = 2 y - sum(w): a positive scale and a constant per filter, which pass through max
 pooling and are absorbed by the BatchNormalization behind. That t - x costs no operator is the work of `carrying.py`.
+
+A BinaryDense becomes a convolution of an image of one pixel, because LCE has no binary dense operator. What follows it
+stays such an image as long as it can, and a Flatten in front becomes a part of its kernel; see `pixels.py`.
 """
 
 from __future__ import annotations
@@ -17,13 +20,14 @@ import tensorflow as tf
 
 import tfbnas.layers as tfl
 from tfbnas.errors import UserError
-from tfbnas.export import carrying
+from tfbnas.export import carrying, pixels
 from tfbnas.export.carrying import Carried
 from tfbnas.export.graph import Call, Graph, Key, call_copy, flatten, is_functional, rebuild, redirect
 
 # moving_variance + epsilon is exactly 1 in float32, so that Keras computes x * gamma + beta, rounded as LCE rounds it.
 _EPSILON = 2.0**-10
 
+_BINARY = (tfl.BinaryConv2D, tfl.BinaryDense)
 BINARY_CONVOLUTION: dict[str, Any] = {
     "input_quantizer": "ste_sign",
     "kernel_quantizer": "ste_sign",
@@ -113,17 +117,17 @@ def _check(graph: Graph) -> None:
                 "the network again under the policy float32 and copy the weights with set_weights(get_weights())."
             )
         if isinstance(layer, tfl.LearnedStep):
-            others = [c.name for c in readers.get(call.outputs[0], []) if not isinstance(c.layer, tfl.BinaryConv2D)]
+            others = [c.name for c in readers.get(call.outputs[0], []) if not isinstance(c.layer, _BINARY)]
             if others or call.outputs[0] in graph.outputs:
                 raise UserError(
-                    f"Expected the bits of LearnedStep {call.name!r} to be read by BinaryConv2D only. Received: "
-                    f"{others[0] if others else 'the model output'!r} reads them; move that layer in front of it."
+                    f"Expected the bits of LearnedStep {call.name!r} to be read by BinaryConv2D or BinaryDense only. "
+                    f"Received: {others[0] if others else 'the model output'!r} reads them; move that layer in front of it."
                 )
-        if isinstance(layer, tfl.BinaryConv2D):
+        if isinstance(layer, _BINARY):
             writer = writers.get(call.inputs[0])
             if writer is None or not isinstance(writer.layer, tfl.LearnedStep):
                 raise UserError(
-                    f"Expected the input of BinaryConv2D {call.name!r} to come from a LearnedStep. Received: "
+                    f"Expected the input of {type(layer).__name__} {call.name!r} to come from a LearnedStep. Received: "
                     f"{writer.name if writer else 'the model input'!r}; put a LearnedStep in between."
                 )
 
@@ -133,7 +137,7 @@ class _Deployment:
 
     def __init__(self, graph: Graph):
         self.graph = graph
-        self.kernels = {c.name: _signs(c) for c in graph.calls if isinstance(c.layer, tfl.BinaryConv2D)}
+        self.kernels = {c.name: _signs(c) for c in graph.calls if isinstance(c.layer, _BINARY)}
         self.thresholds = {
             call.name: 0.5 * float(call.layer.step.numpy())
             for call in graph.calls
@@ -148,6 +152,7 @@ class _Deployment:
         self.result = Deployed(None)
         self.copies: dict[int, tf.keras.layers.Layer] = {}
         self.converted: dict[tuple[Key, Carried], Any] = {}
+        self.pixels = pixels.Pixels(graph.new_name)
 
     def _find_scaled(self) -> None:
         """Follows the outputs of binary convolutions up to their BatchNormalization; puts one where none is."""
@@ -160,9 +165,9 @@ class _Deployment:
                     redirect(call, key, restoring.outputs[0])
                     source = None
             calls.append(call)
-            if isinstance(call.layer, tfl.BinaryConv2D):
+            if isinstance(call.layer, _BINARY):
                 kernel = self.kernels[call.name]
-                total = kernel.sum(axis=(0, 1, 2), dtype=np.float64)
+                total = kernel.sum(axis=tuple(range(kernel.ndim - 1)), dtype=np.float64)
                 self.scaled[call.outputs[0]] = _Scaled(2.0, -total, kernel[..., 0].size)
             elif source is not None and _keeps_channels(call):
                 terms = source.terms if carrying.is_increasing(call.layer) else 0
@@ -170,16 +175,13 @@ class _Deployment:
         for index, key in enumerate(self.graph.outputs):
             if key in self.scaled:
                 raise UserError(
-                    "Expected a BatchNormalization behind every BinaryConv2D. Received: the output of the model "
-                    f"(number {index}) is that of a binary convolution; add one."
+                    "Expected a BatchNormalization behind every BinaryConv2D and BinaryDense. Received: the output of "
+                    f"the model (number {index}) is that of a binary layer; add one."
                 )
         self.graph.calls = calls
 
     def _restore(self, key: Key) -> Call:
-        name = f"{self.graph.writers()[key].name}_scale"
-        taken = {call.name for call in self.graph.calls}
-        while name in taken:
-            name += "_"
+        name = self.graph.new_name(f"{self.graph.writers()[key].name}_scale")
         return Call(_Restore(name=name), name, [key], [(f"restored {len(self.scaled)}", key[1])])
 
     def build(self) -> Deployed:
@@ -192,6 +194,8 @@ class _Deployment:
             return self._read(call.inputs[0], tensors, Carried(-1, self.thresholds[call.name]), call)
         if isinstance(layer, tfl.BinaryConv2D):
             return self._binary_convolution(call, tensors)
+        if isinstance(layer, tfl.BinaryDense):
+            return self._binary_dense(call, tensors)
         if _is_normalization(layer):
             output = self._normalization(call, tensors)
         elif _is_dense(layer):
@@ -229,7 +233,7 @@ class _Deployment:
                 f"{reader.name if reader else 'the output'!r} needs; a BatchNormalization in between would absorb this"
             )
             layer = tf.keras.layers.Rescaling(float(scale), offset, name=name, dtype="float32")
-            self.converted[key, wanted] = layer(tensor)
+            self.converted[key, wanted] = self.pixels.apply(layer, [tensor], name)
         return self.converted[key, wanted]
 
     def _binary_convolution(self, call: Call, tensors: dict[Key, Any]) -> Any:
@@ -240,6 +244,15 @@ class _Deployment:
         output = copy(tensors[call.inputs[0]])
         copy.set_weights([-self.kernels[call.name]])
         return output
+
+    def _binary_dense(self, call: Call, tensors: dict[Key, Any]) -> Any:
+        kernel, image = -self.kernels[call.name], self.pixels.image(tensors[call.inputs[0]])
+        size = tuple(image.shape[1:3])
+        options = {**BINARY_CONVOLUTION, "padding": "valid", "pad_values": 0.0}
+        copy = lq.layers.QuantConv2D(call.layer.units, size, name=call.name, **options)
+        output = copy(image)
+        copy.set_weights([kernel.reshape(*size, -1, call.layer.units)])
+        return self.pixels.vector(output, call.name)
 
     def _convolution(self, call: Call, tensors: dict[Key, Any]) -> Any:
         layer = call.layer
@@ -272,7 +285,7 @@ class _Deployment:
         if source in self.scaled and self.scaled[source].terms and self._is_only_binarised(call, target):
             beta = self._away_from_ties(call, np.broadcast_to(gamma, channels), np.broadcast_to(beta, channels))
         copy = tf.keras.layers.BatchNormalization(epsilon=_EPSILON, name=call.name, dtype="float32")
-        output = copy(tensor)
+        output = self.pixels.apply(copy, [tensor], call.name)
         gamma, beta = np.broadcast_to(gamma, channels), np.broadcast_to(beta, channels)
         copy.set_weights([gamma, beta, np.zeros(channels), np.full(channels, 1.0 - _EPSILON)])
         return output
@@ -300,7 +313,8 @@ class _Deployment:
         nearest = 2 * np.round((crossing - odd) / 2) + odd
         trained = ((nearest - source.offset) / source.scale).astype(np.float32)
         threshold = np.float32(self.plan.written[call.outputs[0]].offset)
-        real = np.asarray(call.layer(tf.constant(trained[None, None, None, :]), training=False)).reshape(-1)
+        trained = trained.reshape([1] * (len(call.layer.input_shape) - 1) + [-1])
+        real = np.asarray(call.layer(tf.constant(trained), training=False)).reshape(-1)
         is_bit = real > threshold  # bit 1 is the sign -1 of gamma * c + beta
         middle = nearest + np.where(is_bit == (gamma > 0), 1, -1)
         return np.where(movable, -gamma * middle, beta)
@@ -336,7 +350,14 @@ class _Deployment:
             if "name" in config:
                 config["name"] = call.name
             copy = self.copies[id(layer)] = type(layer).from_config(config)
-        output = call_copy(call, copy, local)
+        if pixels.is_elementwise(layer):
+            output = self.pixels.apply(
+                lambda *tensors: call_copy(call, copy, dict(zip(local, tensors, strict=True))),
+                list(local.values()),
+                call.name,
+            )
+        else:
+            output = call_copy(call, copy, local)
         if layer.weights:
             copy.set_weights(layer.get_weights())
         return output

@@ -56,6 +56,13 @@ class Graph:
         """The call that writes each tensor; inputs of the model are missing."""
         return {key: call for call in self.calls for key in call.outputs}
 
+    def new_name(self, name: str) -> str:
+        """`name`, changed where a call or an input has it."""
+        taken = {call.name for call in self.calls} | {layer.name for layer in self.input_layers}
+        while name in taken:
+            name += "_"
+        return name
+
 
 class _Reference:
     """Stands in a call's arguments for the tensor of that key (opaque to `tf.nest`, unlike the key itself)."""

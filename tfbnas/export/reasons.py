@@ -15,7 +15,7 @@ _KINDS = (
     (
         lq.layers.QuantDense,
         "Larq Compute Engine has no binary dense operator",
-        "write it as a 1x1 QuantConv2D on a 1x1 image, or leave it in full precision",
+        "use tfbnas.layers.BinaryDense or a 1x1 QuantConv2D on a 1x1 image, or leave it in full precision",
     ),
     (
         (lq.layers.QuantDepthwiseConv2D, lq.layers.QuantSeparableConv2D, lq.layers.QuantSeparableConv1D),

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tfbnas.layers.convolution import BinaryConv2D, Dense, FloatConv2D
+from tfbnas.layers.dense import BinaryDense
 from tfbnas.layers.normalization import BatchNormalization
 from tfbnas.layers.quantizers import LearnedStep, StandardizedSign
 from tfbnas.layers.width import OpenWidth
@@ -10,6 +11,7 @@ from tfbnas.layers.width import OpenWidth
 __all__ = [
     "BatchNormalization",
     "BinaryConv2D",
+    "BinaryDense",
     "Dense",
     "FloatConv2D",
     "LearnedStep",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfbnas.errors import UserError
 from tfbnas.layers.arguments import drop_fixed
 from tfbnas.layers.width import OpenLayer, OpenWidth, pad_to_layout
 
@@ -17,17 +18,27 @@ class BatchNormalization(OpenLayer, tf.keras.layers.BatchNormalization):
     The mask must act behind the normalisation: a factor per channel in front of it is cancelled. It is folded into
     scale and offset, (m * gamma) x + (m * beta), so that it costs no pass over the activations.
 
+    Inputs are images `[batch, height, width, channels]` or vectors `[batch, channels]`.
+
     Args:
       momentum: Of the moving statistics. Default 0.9 (binary networks: statistics move fast).
       epsilon: Added to the variance. Default 1e-5.
+
+    Raises:
+      UserError: The input has another shape.
     """
 
     def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs):
         drop_fixed(type(self).__name__, kwargs, _FIXED)
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
-        self.input_spec = tf.keras.layers.InputSpec(ndim=4)
 
     def build(self, input_shape):
+        if len(input_shape) not in (2, 4):
+            raise UserError(
+                f"Expected the input of BatchNormalization {self.name!r} to have the shape [batch, height, width, "
+                f"channels] or [batch, channels]. Received: {tuple(input_shape)}; reshape it."
+            )
+        self.input_spec = tf.keras.layers.InputSpec(ndim=len(input_shape))
         channels = self.input_channels(input_shape)
         self.width = channels if isinstance(channels, OpenWidth) else None
         self.gamma = self.add_sized_weight("gamma", (channels,), self.gamma_initializer)
@@ -48,7 +59,8 @@ class BatchNormalization(OpenLayer, tf.keras.layers.BatchNormalization):
             mask = self.width.mask()
             gamma, beta = gamma * mask, beta * mask
         output, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs,
+            # Vectors are images of one pixel.
+            inputs if self.input_spec.ndim == 4 else tf.expand_dims(tf.expand_dims(inputs, 1), 1),
             self._padded(gamma),
             self._padded(beta),
             mean=self._padded(self.moving_mean),
@@ -61,7 +73,7 @@ class BatchNormalization(OpenLayer, tf.keras.layers.BatchNormalization):
             size = None if self.width is None else self.width.size
             self.moving_mean.assign(mean[:size])
             self.moving_variance.assign(variance[:size])
-        return output
+        return output if self.input_spec.ndim == 4 else tf.squeeze(output, [1, 2])
 
     def _padded(self, value, fill: float = 0.0):
         return pad_to_layout(tf.cast(value, tf.float32), [self.width or 0], fill)

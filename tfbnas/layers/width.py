@@ -194,13 +194,26 @@ class OpenLayer(tf.keras.layers.Layer):
 def channels_of(tensor) -> Channels:
     """Channels (last axis) of a Keras tensor: an integer, or the OpenWidth that decides them.
 
-    Follows the graph upward to the layer that sets the number, one with `filters`; every other layer is taken to
-    keep the channels of its first input.
+    Follows the graph upward to the layer that sets the number, one with `filters` or open `units`; every other layer
+    is taken to keep the channels of its first input.
+
+    Raises:
+      UserError: An image of open width is flattened: its features are no channels.
     """
     if tensor.shape[-1] is not None:
         return int(tensor.shape[-1])
     history = tensor._keras_history
-    filters = getattr(history.layer, "filters", None)
-    if filters is not None:
-        return filters
-    return channels_of(tf.nest.flatten(history.layer.get_input_at(history.node_index))[0])
+    for attribute in ("filters", "units"):
+        if (channels := getattr(history.layer, attribute, None)) is not None:
+            return channels
+    source = tf.nest.flatten(history.layer.get_input_at(history.node_index))[0]
+    reshapes = isinstance(history.layer, tf.keras.layers.Flatten | tf.keras.layers.Reshape)
+    if reshapes and any(size != 1 for size in source.shape[1:-1]):
+        # Its features would have the zeros of the layout in between, and move when the width is resized.
+        raise UserError(
+            f"Expected an image of given width, or of one pixel, in front of {type(history.layer).__name__} "
+            f"{history.layer.name!r}. Received: one of the shape {tuple(source.shape)}, whose channels are open; put a "
+            "GlobalAveragePooling2D there, or give the channels as a number, a multiple of "
+            f"{LAYOUT_MULTIPLE}."
+        )
+    return channels_of(source)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +13,11 @@ from tfbnas import data, precision, training
 from tfbnas.architecture import Architecture
 from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import MIB, Budget, Latency, Memory, largest_within
-from tfbnas.errors import UserError
-from tfbnas.networks import builder
 from tfbnas.recipes import stages
 from tfbnas.recipes.dms_settings import BudgetSettings, Settings
 from tfbnas.recipes.settings import Command
 from tfbnas.run import RunDirectory
 from tfbnas.search.dms import DMS
-from tfbnas.search.logistic import HALF_STEP
 
 
 def run(command: Command[Settings], network: str) -> None:
@@ -36,25 +34,26 @@ def run(command: Command[Settings], network: str) -> None:
     with stages.open_run(replace(command, settings=settings)) as directory:
         found = search_stage(directory, "search", network, images, settings)
         if settings.search.compare_best_effort:
-            other = replace(settings.search, best_effort=not settings.search.best_effort)
-            search_stage(directory, "search-no-bei", network, images, replace(settings, search=other))
+            other = replace(settings, search=replace(settings.search, best_effort=False))
+            search_stage(directory, "search-no-bei", network, images, other)
         architecture = Architecture.from_dict(found["architecture"])
         architecture.save(directory.path / "architecture.json")
 
-        def train(key: str, label: str, what: Architecture) -> None:
+        def train(key: str, label: str, what: Callable[[], Architecture]) -> None:
             stages.train_stage(
                 directory, key, label, what, images, settings.train, precision=settings.precision, seed=settings.seed
             )
 
-        train("searched", "DMS", architecture)
+        train("searched", "DMS", lambda: architecture)
         stages.export_stage(
             directory, "searched", images, settings.train, settings.export, precision=settings.precision
         )
         stages.report.write(directory.path)
         if settings.baselines.equal_memory:
-            train("equal-memory", "uniform, equal memory", equal_memory(architecture, found, settings))
+            train("equal-memory", "uniform, equal memory", lambda: equal_memory(architecture, found, settings))
         for ratio in settings.baselines.ratios:
-            train(f"uniform-{ratio:.2f}", f"BNN {ratio:g}x", uniform(architecture, found, ratio))
+            what = functools.partial(uniform, architecture, found, ratio)
+            train(f"uniform-{ratio:.2f}", f"BNN {ratio:g}x", what)
         stages.finish(directory)
 
 
@@ -76,20 +75,7 @@ def check_feasible(network: str, images: data.ImageData, settings: Settings) -> 
     images.train.steps(settings.train.batch_size)
     for half in images.train.halves(seed=settings.seed):
         half.steps(settings.search.batch_size)
-    bases: dict[str, int] = {}
-    builder(network)(bases.setdefault, input_shape=images.input_shape, classes=images.classes)
-    least = settings.search.minimal_edge + HALF_STEP * settings.search.final_sigma
-    smallest = Architecture("uniform", network, {}, images.input_shape, images.classes)
-    budget = make_budget(settings.budget)
-    cost = budget.cost.of(training.uniform(smallest, bases, least))
-    if budget.limit < cost:
-        asked = settings.budget
-        least_cost = f"{cost / budget.limit * asked.limit:.4g} {asked.unit}"
-        raise UserError(
-            f"Expected `budget.{asked.cost}` to be at least {least_cost}, that of the smallest {network} which the "
-            f"search can reach (every width at {least:.2f} times its base). "
-            f"Received: budget.{asked.cost}={asked.limit}."
-        )
+    make_search(network, images, settings)
 
 
 def make_search(network: str, images: data.ImageData, settings: Settings) -> DMS:
@@ -137,7 +123,6 @@ def search_stage(
         checkpoints = Checkpoints(
             directory.checkpoints(name),
             network=search.network,
-            sizes=[width.size for width in search.widths],
             variables=search.state,
             weight_optimizer=search.optimizer,
             architecture_optimizer=search.architecture_optimizer,
@@ -183,6 +168,7 @@ def search_stage(
                 architecture_steps=own.architecture_steps,
                 initial_round=done,
                 callbacks=[stages.Timer(), *saving],
+                verbose=False,
             )
             state = checkpoints.state()
         history = [

@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tfbnas.errors import UserError
-from tfbnas.recipes.options import BaselineSettings, DataSettings, ExportSettings, TrainSettings, require_positive
+from tfbnas.recipes.options import (
+    BaselineSettings,
+    DataSettings,
+    ExportSettings,
+    TrainSettings,
+    require_positive,
+    require_range,
+)
 
 
 @dataclass
@@ -74,7 +81,7 @@ class SearchSettings:
       architecture_learning_rate: Of Adam for the ratios.
       best_effort: Whether weights survive a change of widths.
       width_multiple: The architecture that comes out has widths that are multiples of this; 32 suits bit packing.
-      compare_best_effort: Whether the search runs a second time with best_effort switched, for the report's figure.
+      compare_best_effort: Whether the search runs a second time without best_effort, for the report's figure.
     """
 
     rounds: int = 12
@@ -102,6 +109,18 @@ class SearchSettings:
             "width_multiple learning_rate final_learning_rate architecture_learning_rate"
         )
         require_positive("search", **{name: getattr(self, name) for name in names.split()})
+        require_range("search", 0, 1, momentum=self.momentum)
+        require_range("search", 0, None, weight_decay=self.weight_decay, minimal_edge=self.minimal_edge)
+        if self.compare_best_effort and not self.best_effort:
+            raise UserError(
+                "Expected `search.best_effort` to be true with `search.compare_best_effort`. "
+                "Received: best_effort=false."
+            )
+        if self.final_learning_rate > self.learning_rate:
+            raise UserError(
+                "Expected `search.final_learning_rate` to be at most `search.learning_rate`. "
+                f"Received: {self.final_learning_rate} above {self.learning_rate}."
+            )
         if self.architecture_steps is not None:
             require_positive("search", architecture_steps=self.architecture_steps)
         if self.final_sigma > self.initial_sigma:
@@ -128,3 +147,6 @@ class Settings:
     train: TrainSettings = field(default_factory=TrainSettings)
     baselines: BaselineSettings = field(default_factory=BaselineSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
+
+    def check(self) -> None:
+        require_range("settings", 0, 2**31 - 1, seed=self.seed)

@@ -40,7 +40,8 @@ class TrainSettings:
       schedule: cosine (to zero), or steps (divided by ten at each of `drops`).
       drops: Fractions of the epochs at which the learning rate drops, for `steps`.
       momentum: Of SGD.
-      weight_decay: Of SGD, on all weights.
+      weight_decay: Of SGD, on all weights, decoupled: a step takes learning_rate * weight_decay of each weight away.
+        The L2 penalty of other frameworks acts through the momentum: there, 1e-4 with momentum 0.9 is 1e-3 here.
       full_precision_epochs: Epochs of the same network in full precision, from whose weights the binary one starts;
         0 for none.
     """
@@ -56,6 +57,10 @@ class TrainSettings:
 
     def check(self) -> None:
         require_positive("train", epochs=self.epochs, batch_size=self.batch_size, learning_rate=self.learning_rate)
+        require_range("train", 0, 1, momentum=self.momentum)
+        require_range(
+            "train", 0, None, weight_decay=self.weight_decay, full_precision_epochs=self.full_precision_epochs
+        )
         if not all(0 < drop < 1 for drop in self.drops) or self.drops != sorted(self.drops):
             raise UserError(f"Expected `train.drops` to be rising fractions in (0, 1). Received: {self.drops}.")
 
@@ -75,6 +80,10 @@ class BaselineSettings:
     def check(self) -> None:
         for ratio in self.ratios:
             require_positive("baselines", ratios=ratio)
+        if len({f"{ratio:.2f}" for ratio in self.ratios}) < len(self.ratios):
+            raise UserError(
+                f"Expected `baselines.ratios` to differ by at least a hundredth. Received: ratios={self.ratios}."
+            )
 
 
 @dataclass
@@ -98,3 +107,11 @@ def require_positive(group: str, **values: float) -> None:
     for name, value in values.items():
         if not value > 0:
             raise UserError(f"Expected `{group}.{name}` to be positive. Received: {name}={value}.")
+
+
+def require_range(group: str, least: float, most: float | None, **values: float) -> None:
+    """Raises UserError for the first value below `least` or above `most`."""
+    for name, value in values.items():
+        if value < least or (most is not None and value > most):
+            limits = f"at least {least}" if most is None else f"in {least}..{most}"
+            raise UserError(f"Expected `{group}.{name}` to be {limits}. Received: {name}={value}.")

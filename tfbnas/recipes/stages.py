@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from tfbnas import data, report, training
 from tfbnas.architecture import Architecture
 from tfbnas.callbacks import Describe, Progress, SaveEveryEpoch, StopOnNaN, TensorBoardScalars
 from tfbnas.checkpoints import Checkpoints
-from tfbnas.costs import MIB, Memory
+from tfbnas.costs import MIB, Latency, Memory, trace
+from tfbnas.costs.latency import devices
+from tfbnas.errors import UserError
 from tfbnas.export import export
+from tfbnas.files import write_json
 from tfbnas.recipes.options import DataSettings, ExportSettings, TrainSettings
 from tfbnas.recipes.settings import Command
 from tfbnas.run import RunDirectory
@@ -44,16 +48,38 @@ def open_run(command: Command) -> RunDirectory:
     """The run directory of a command, new or to go on with."""
     run = RunDirectory(command.run_dir, command.to_dict())
     run.log(event="start", preset=command.preset)
+    say(f"run directory: {run.path} (to go on after an interruption: --run_dir {run.path})")
     return run
 
 
+def say(text: str) -> None:
+    """Tells the user what goes on, beside the progress bars."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def stage(run: RunDirectory, name: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """The result of a stage: from an earlier process, or from `work`, which is then stored."""
-    if not run.finished(name):
-        run.log(event="stage begins", stage=name)
+    """The result of a stage: from an earlier process, or from `work`, which is then stored.
+
+    Raises:
+      UserError: An image cannot be read. (Sets too large for memory are checked only as they are read.)
+    """
+    if run.finished(name):
+        say(f"{name}: already done")
+        return run.result(name)
+    say(f"{name}: begins")
+    run.log(event="stage begins", stage=name)
+    try:
         result = work()
-        run.finish(name, result)
-        run.log(event="stage ends", stage=name)
+    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
+        if "IteratorGetNext" not in str(error):
+            raise
+        problem = error.message.splitlines()[0].split("}} ")[-1]
+        raise UserError(
+            f"Stage {name!r} stopped: an image of the data set cannot be read ({problem}). Replace or delete it and "
+            "run again; with the same --run_dir it goes on from the last checkpoint."
+        ) from error
+    run.finish(name, result)
+    run.log(event="stage ends", stage=name)
     return run.result(name)
 
 
@@ -72,18 +98,22 @@ def callbacks(
         StopOnNaN(name),
         Progress(name, describe=describe),
         TensorBoardScalars(run.path / "tensorboard" / name, extra=scalars),
-        SaveEveryEpoch(checkpoints, history=history, extra=extra),
         _Log(run, name),
+        SaveEveryEpoch(checkpoints, history=history, extra=extra),
     ]
 
 
 class _Log(tf.keras.callbacks.Callback):
+    """Logs every epoch once: before its checkpoint, and not again when a killed process makes it be done again."""
+
     def __init__(self, run: RunDirectory, name: str):
         super().__init__()
         self.run, self.name = run, name
+        self.logged = {event["epoch"] for event in run.events() if event.get("stage") == name and "epoch" in event}
 
     def on_epoch_end(self, epoch, logs=None):
-        self.run.log(event="epoch", stage=self.name, epoch=epoch + 1, **{k: float(v) for k, v in logs.items()})
+        if epoch + 1 not in self.logged:
+            self.run.log(event="epoch", stage=self.name, epoch=epoch + 1, **{k: float(v) for k, v in logs.items()})
 
 
 class Timer(tf.keras.callbacks.Callback):
@@ -100,7 +130,7 @@ def train_stage(
     run: RunDirectory,
     key: str,
     label: str,
-    architecture: Architecture,
+    choose: Callable[[], Architecture],
     images: data.ImageData,
     settings: TrainSettings,
     *,
@@ -109,17 +139,28 @@ def train_stage(
 ) -> dict[str, Any]:
     """Trains the network of an architecture and tests it; a killed training goes on at its last epoch.
 
+    Args:
+      run: Where results and checkpoints lie.
+      key: Of the stage, `train-<key>`.
+      label: Of the network, for people.
+      choose: Gives the architecture; not called when the stage is finished.
+      images: Data set.
+      settings: Schedule.
+      precision: "float32" or "bfloat16".
+      seed: Of weights, order and augmentation.
+
     Returns:
       The stage's result; the weights are the last checkpoint of the stage, see `trained`.
     """
     name = f"train-{key}"
 
     def work() -> dict[str, Any]:
+        architecture = choose()
         model, checkpoints = _model(run, key, architecture, images, settings, precision, seed)
         steps = images.train.steps(settings.batch_size)
         done, state = checkpoints.restore() or (0, {"history": []})
         if not done and settings.full_precision_epochs:
-            _start_from_full_precision(run, key, model, architecture, images, settings, precision, seed)
+            _start_from_full_precision(run, key, label, model, architecture, images, settings, precision, seed)
         if done < settings.epochs:
             saving = callbacks(run, name, checkpoints, state["history"])
             model.fit(
@@ -146,7 +187,7 @@ def train_stage(
     return stage(run, name, work)
 
 
-def _start_from_full_precision(run, key, model, architecture, images, settings, precision, seed) -> None:
+def _start_from_full_precision(run, key, label, model, architecture, images, settings, precision, seed) -> None:
     """Trains the float twin of a network and copies its weights, which have the same names and shapes."""
     twin = Architecture(
         architecture.method,
@@ -157,7 +198,9 @@ def _start_from_full_precision(run, key, model, architecture, images, settings, 
         {**architecture.options, "binary": False},
     )
     own = TrainSettings(**{**vars(settings), "epochs": settings.full_precision_epochs, "full_precision_epochs": 0})
-    train_stage(run, f"float-{key}", "full precision", twin, images, own, precision=precision, seed=seed)
+    train_stage(
+        run, f"float-{key}", f"{label}, full precision", lambda: twin, images, own, precision=precision, seed=seed
+    )
     source, checkpoints = _model(run, f"float-{key}", twin, images, own, precision, seed)
     checkpoints.restore()
     for layer in source.layers:
@@ -195,8 +238,12 @@ def export_stage(
     settings: ExportSettings,
     *,
     precision: str,
+    tables: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Exports a trained network into the run directory: model.keras, saved_model/, model.tflite, export.json."""
+    """Exports a trained network into the run directory: model.keras, saved_model/, model.tflite, export.json.
+
+    Beside it goes latency.json, predicted times by the latency tables that come with tfbnas and by `tables`.
+    """
 
     def work() -> dict[str, Any]:
         architecture = Architecture.from_dict(run.result(f"train-{key}")["architecture"])
@@ -205,9 +252,39 @@ def export_stage(
         network = training.plain(model, architecture)
         some, labels = images.test.images(settings.images)
         result = export(network, run.path, images=some, labels=labels, tolerance=settings.tolerance)
+        write_json(run.path / "latency.json", predicted_latencies(result.deployed, tables))
         return {"bytes": len(result.flatbuffer), "seconds": result.seconds}
 
     return stage(run, "export", work)
+
+
+def predicted_latencies(model: tf.keras.Model, tables: Iterable[str] = ()) -> dict[str, Any]:
+    """Content of latency.json: time of each operator of a closed network, with sources and errors of the tables.
+
+    A table that says nothing of one of the operators is left out, with the reason under "left_out".
+
+    Args:
+      model: The network; the deploy form has the layers' names of the audit.
+      tables: Names or files of latency tables beside those that come with tfbnas. Default: none.
+    """
+    operations = trace(model)
+    predictions, left_out = [], {}
+    for name in dict.fromkeys([*tables, *devices()]):
+        cost = Latency(name)
+        try:
+            rows = cost.operators(operations)
+        except UserError as error:
+            left_out[cost.table["name"]] = str(error)
+            continue
+        known = cost.table["operators"]
+        operators = [
+            {**vars(row), **{key: known[row.operator].get(key) for key in ("mean_error", "largest_error", "points")}}
+            for row in rows
+        ]
+        about = {key: cost.table.get(key) for key in ("name", "device", "label", "error", "sources", "threads")}
+        total = sum(row.milliseconds for row in rows)
+        predictions.append({**about, "milliseconds": total, "operators": operators})
+    return {"format": 1, "predictions": predictions, "left_out": left_out}
 
 
 def finish(run: RunDirectory) -> Path:

@@ -4,6 +4,8 @@ Reads files only, so that it works without TensorFlow, on a board, and on a run 
 
     from tfbnas.report import write
     print(write("runs/dms_resnet18/quick-20261101-120000"))
+
+or on the command line, for instance after a benchmark: `python -m tfbnas.report RUN_DIR`.
 """
 
 from tfbnas.report.page import write

@@ -98,7 +98,11 @@ def figures(run: Run) -> Sequence[Figure]:
                 "training-error",
                 "Training error during the search",
                 "Error on the training half, after each epoch of weights. "
-                + ("Pale vertical lines mark where a new round changes the widths. " if 1 < len(history) <= 60 else "")
+                + (
+                    "Pale vertical lines mark where a new round changes the widths. "
+                    if draw.boundaries(history)
+                    else ""
+                )
                 + (
                     "With best-effort initialisation the common channels keep their weights; without it every "
                     "round starts anew. "
@@ -109,14 +113,20 @@ def figures(run: Run) -> Sequence[Figure]:
                 lambda narrow: draw.training_error(run, narrow),
             )
         )
-    if any(row.get("memory") is not None for row in history):
+    if any(cost is not None for cost in run.expected_cost):
+        goal = run.goal.name
+        what = {
+            "memory": "Memory that the network is expected to take with widths drawn from the present distributions, ",
+            "latency": "Time that one inference is expected to take with widths drawn from the present distributions, "
+            "as the device's latency table predicts it (a model, not a measurement), ",
+        }
         found.append(
             Figure(
-                "memory",
-                "Expected memory against the budget",
-                "Memory of the searched layers with the expected widths, after each round, as the paper counts it. "
-                "The penalty acts only above the budget. The paper has no such figure.",
-                lambda narrow: draw.memory(run, narrow),
+                "cost",
+                f"Expected {goal} against the budget",
+                what.get(goal, f"Expected {goal}, ") + "after each round. The penalty acts only above the budget. "
+                "The axis need not begin at zero. The paper has no such figure.",
+                lambda narrow: draw.cost(run, narrow),
             )
         )
     if draw.distributions(run):

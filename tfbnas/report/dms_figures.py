@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from tfbnas.report import style
-from tfbnas.report.reading import MIB, Run, mapping, number, numbers, ordered, rows_of
+from tfbnas.report.reading import Run, mapping, number, numbers, ordered, rows_of
 
 _SPREAD, _HALF = 0.8, 0.4  # candidates at μ and μ ± 0.8σ, each with the range ± 0.4σ
 _PAPER_MINIMUM = 0.3
@@ -100,9 +100,7 @@ def ratios(run: Run, narrow: bool) -> Canvas:
             axis.vlines(x, low, high, color=style.COLORS["wash"], lw=7, gid=f"band:{name}")
         (line,) = axis.plot(x, mu, color=style.COLORS["accent"], marker="o" if len(x) == 1 else None, ms=4)
         line.set_gid(f"mu:{name}")
-        value = axis.annotate(f"{mu[-1]:.2f}", (1, 0.93), xycoords="axes fraction", ha="right", va="top", fontsize=11)
-        value.set_color(style.COLORS["accent"])
-        value.set_fontweight("bold")
+        axis.set_title(f"{mu[-1]:.2f}", loc="right", fontsize=11, pad=5, color=style.COLORS["accent"])
         if i + columns >= len(names):  # the lowest axes of its column carries the labels of the shared axis
             axis.tick_params(axis="x", labelbottom=True)
             axis.set_xlabel("Round")
@@ -129,13 +127,18 @@ def errors(history: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[floa
     return x, y, ends
 
 
+def boundaries(history: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Epochs after which the widths change, where lines at them are neither everywhere nor too dense."""
+    _, _, ends = errors(history)
+    return ends[:-1] if 1 < len(ends) <= 60 and ends[-1] > len(ends) else []
+
+
 def training_error(run: Run, narrow: bool) -> Canvas:
     """Training error over the epochs of weights, with and without best-effort initialisation (figure 3)."""
     figure, (axis,) = style.canvas(narrow, 260 if narrow else 300)
-    x, y, ends = errors(run.rounds)
-    if 1 < len(ends) <= 60 and ends[-1] > len(ends):
-        for end in ends[:-1]:
-            axis.axvline(end + 0.5, color=style.COLORS["rule"], lw=0.8)
+    x, y, _ = errors(run.rounds)
+    for end in boundaries(run.rounds):
+        axis.axvline(end + 0.5, color=style.COLORS["rule"], lw=0.8)
     other = rows_of(run.searches.get("search-no-bei", {}).get("history"))
     if other:
         x_other, y_other, _ = errors(other)
@@ -152,27 +155,33 @@ def training_error(run: Run, narrow: bool) -> Canvas:
     return figure
 
 
-def memory(run: Run, narrow: bool) -> Canvas:
-    """Expected memory after each round, the budget, and the network that came out."""
+def cost(run: Run, narrow: bool) -> Canvas:
+    """Expected memory or latency after each round, the budget, and the network that came out."""
     figure, (axis,) = style.canvas(narrow, 250 if narrow else 280)
-    at, values = numbers(run.rounds, "memory")
-    x, y = [i + 1 for i in at], [value / MIB for value in values]
+    goal = run.goal
+    known = [(r, value / goal.scale) for r, value in enumerate(run.expected_cost, start=1) if value is not None]
+    x, y = [r for r, _ in known], [value for _, value in known]
     dots = "o" if len(x) < 3 else None
-    axis.plot(x, y, color=style.COLORS["accent"], marker=dots, label="Expected memory", gid="memory")
-    top = max(y, default=0.0)
-    if run.budget:
-        budget = run.budget / MIB
-        top = max(top, budget)
-        line = axis.axhline(budget, color=style.COLORS["second"], lw=1.3, ls=(0, (5, 3)), gid="budget")
-        line.set_label(f"Budget, {budget:.3g} MiB")
+    axis.plot(x, y, color=style.COLORS["accent"], marker=dots, label=f"Expected {goal.name}", gid="cost")
+    shown = list(y)
+    if goal.limit:
+        limit = goal.limit / goal.scale
+        shown += [0.9 * limit, 1.1 * limit]  # nothing within a tenth of the budget is made to look far from it
+        line = axis.axhline(limit, color=style.COLORS["second"], lw=1.3, ls=(0, (5, 3)), gid="budget")
+        line.set_label(f"Budget, {limit:.3g} {goal.unit}")
     searched = run.training("searched")
-    if searched and searched.memory and x:
-        top = max(top, searched.memory / MIB)
-        (point,) = axis.plot([x[-1]], [searched.memory / MIB], "D", ms=6, color=style.COLORS["ink"], gid="found")
-        point.set_label(f"Network found, {searched.memory / MIB:.3f} MiB")
-    axis.set_ylim(0, 1.12 * top or 1)
+    found = goal.found
+    if found is None and goal.name == "memory" and searched:
+        found = searched.memory
+    if found is not None and x:
+        shown.append(found / goal.scale)
+        (point,) = axis.plot([x[-1]], [found / goal.scale], "D", ms=6, color=style.COLORS["ink"], gid="found")
+        point.set_label(f"Network found, {goal.text(found)} {goal.unit}")
+    low, high = min(shown, default=0.0), max(shown, default=1.0)
+    low = 0.0 if low < 0.4 * high else low - 0.08 * (high - low)
+    axis.set_ylim(low, high + 0.08 * (high - low) or 1)
     axis.set_xlabel("Round")
-    axis.set_ylabel("Memory (MiB)")
+    axis.set_ylabel(f"{goal.name.capitalize()} ({goal.unit})")
     style.whole_numbers(axis)
     style.below(figure, axis, columns=1 if narrow else 3)
     return figure
@@ -222,7 +231,7 @@ def candidates(run: Run, narrow: bool) -> Canvas:
     high = max(choice["mu"] + 3.5 * choice["sigma"] for _, choice in panels)
     pixels = (1 if narrow or len(panels) == 1 else 0.5) * (290 if narrow else 780) / (high - low)
     for axis, (r, choice) in zip(axes, panels, strict=True):
-        _candidates(axis, choice, _minimum(run.settings), roomy=pixels * 2 * _HALF * choice["sigma"] > 40)
+        _candidates(axis, choice, _minimum(run.settings), roomy=pixels * 2 * _HALF * choice["sigma"] > 46)
         axis.set_title(f"Round {r}: μ = {choice['mu']:.2f}, σ = {choice['sigma']:.2f}")
         axis.set_xlabel("Expansion ratio r")
         axis.tick_params(labelbottom=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure as Canvas
 
-from tfbnas.report import style
+from tfbnas.report import bars, latency, style
 from tfbnas.report.parts import Figure
 from tfbnas.report.reading import Run, mapping, number, rows_of
 from tfbnas.report.results import percent, size
@@ -20,9 +20,23 @@ _HEADS = {
     "shape": "Output",
     "weight_bytes": "Weights",
     "constant_bytes": "Constants",
-    "bit_packed": "Bit-packed",
+    "bit_packed": "Packed",
 }
-_SHOWN_LAYERS = 24
+
+
+@dataclass(frozen=True)
+class Line:
+    """One operator of the audit as text.
+
+    Attributes:
+      cells: As many as the table has columns; the second is the operator.
+      note: Number of its note, from 1; None where there is none.
+      wrong: Whether the note says why a layer of binary weights came out float.
+    """
+
+    cells: list[str]
+    note: int | None
+    wrong: bool
 
 
 @dataclass(frozen=True)
@@ -30,32 +44,43 @@ class Audit:
     """A table as text.
 
     Attributes:
-      heads: One for each column; the second column is the operator.
+      heads: Name and small print of each column.
       numeric: Which columns are numbers.
-      rows: Cells of each operator.
-      remarks: For each row what the operator is for, or why a binary layer came out float and what to do.
+      lines: One for each operator.
+      notes: What operators are for, or why a binary layer came out float and what to do; each text once.
     """
 
-    heads: list[str]
+    heads: list[tuple[str, str]]
     numeric: list[bool]
-    rows: list[list[str]]
-    remarks: list[str]
+    lines: list[Line]
+    notes: list[str]
 
 
 def audit(run: Run) -> Audit | None:
-    """The audit of export.json; None where there is none."""
+    """The audit of export.json with the times of its operators; None where there is none."""
     rows = rows_of(run.export.get("audit"))
     if not rows:
         return None
+    times = [(p.title, "predicted, ms", latency.predicted_rows(rows, p)) for p in latency.predictions(run)]
+    times.append(("Measured", "ms", latency.measured_rows(run, rows)))
+    times = [column for column in times if any(time is not None for time in column[2])]
+    notes: list[str] = []
+    lines = []
+    for i, row in enumerate(rows):
+        note = _note(row)
+        if note and note not in notes:
+            notes.append(note)
+        cells = [_cell(row, key) for key in _HEADS] + [latency.rough(column[2][i]) for column in times]
+        lines.append(Line(cells, notes.index(note) + 1 if note else None, bool(row.get("reason"))))
     return Audit(
-        heads=list(_HEADS.values()),
-        numeric=[key.endswith("_bytes") or key == "shape" for key in _HEADS],
-        rows=[[_cell(row, key) for key in _HEADS] for row in rows],
-        remarks=[_remark(row) for row in rows],
+        heads=[(name, "") for name in _HEADS.values()] + [(name, unit) for name, unit, _ in times],
+        numeric=[key.endswith("_bytes") or key == "shape" for key in _HEADS] + [True] * len(times),
+        lines=lines,
+        notes=notes,
     )
 
 
-def _remark(row: Mapping[str, Any]) -> str:
+def _note(row: Mapping[str, Any]) -> str:
     said = [str(row[key]) for key in ("note", "reason", "remedy") if row.get(key)]
     return "; ".join(said + (["allowed by name"] if row.get("allowed") else []))
 
@@ -69,6 +94,7 @@ def _cell(row: Mapping[str, Any], key: str) -> str:
     if key == "shape" and isinstance(value, list):
         kind = row.get("output")
         text = " × ".join(str(item) for item in (value[1:] if value[:1] == [1] and len(value) > 1 else value))
+        kind = "words" if kind == "bitpacked" else kind
         return f"{text} {kind}" if kind and kind != "float32" else text
     return "" if value is None else str(value)
 
@@ -100,12 +126,17 @@ def facts(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
             "Limit for the file": size(number(sizes.get("limit"))),
         },
         "Layers added for the conversion": mapping(run.export.get("conversions")),
-        "Made with": mapping(run.export.get("versions")),
     }
     shown = [
         (group, [(str(k), str(v)) for k, v in items.items() if v not in ("", None)]) for group, items in groups.items()
     ]
     return [(group, items) for group, items in shown if items]
+
+
+def made_with(run: Run) -> str:
+    """The packages that made the file, in one line; "" where nothing tells them."""
+    versions = mapping(run.export.get("versions")).items()
+    return ", ".join(f"{name} {version}" for name, version in versions if version != "not installed")
 
 
 def file_size(run: Run) -> float | None:
@@ -150,7 +181,7 @@ def figures(run: Run) -> list[Figure]:
     shown = layers(run)
     if not shown:
         return []
-    rest = f" The {len(shown) - _SHOWN_LAYERS} smallest are summed up." if len(shown) > _SHOWN_LAYERS + 1 else ""
+    rest = f" The {len(shown) - bars.SHOWN} smallest are summed up." if len(shown) > bars.SHOWN + 1 else ""
     return [
         Figure(
             "size-by-layer",
@@ -165,35 +196,19 @@ def figures(run: Run) -> list[Figure]:
 
 def size_by_layer(shown: Sequence[Layer], narrow: bool) -> Canvas:
     """Stacked horizontal bars in the order of the network."""
-    if len(shown) > _SHOWN_LAYERS + 1:
-        large = sorted(shown, key=lambda layer: layer.total, reverse=True)[:_SHOWN_LAYERS]
-        small = [layer for layer in shown if layer not in large]
-        parts = [sum(getattr(layer, part) for layer in small) for part in ("packed", "plain", "constants")]
-        shown = [layer for layer in shown if layer in large] + [Layer(f"{len(small)} others", *parts)]
-    figure, (axis,) = style.canvas(narrow, 90 + 23 * len(shown))
+    parts = {
+        layer.name: [{part: getattr(layer, part) / 1024 for part in ("packed", "plain", "constants")}]
+        for layer in shown
+    }
+    kept = {name: panels[0] for name, panels in bars.largest(parts).items()}
+    figure, (axis,) = style.canvas(narrow, 90 + 23 * len(kept))
     looks = (
         ("packed", "accent", "Bit-packed kernel"),
         ("plain", "second", "Other kernel"),
         ("constants", "bar", "Constants"),
     )
-    start = [0.0] * len(shown)
-    for part, color, label in looks:
-        values = [getattr(layer, part) / 1024 for layer in shown]
-        if any(values):
-            bars = axis.barh(range(len(shown)), values, 0.62, left=start, color=style.COLORS[color], label=label)
-            for layer, bar in zip(shown, bars, strict=True):
-                bar.set_gid(f"{part}:{layer.name}")
-        start = [a + b for a, b in zip(start, values, strict=True)]
-    for i, layer in enumerate(shown):
-        place = (layer.total / 1024, i)
-        note = axis.annotate(size(layer.total), place, (5, 0), textcoords="offset points", va="center", fontsize=11)
-        note.set_color(style.COLORS["muted"])
-    axis.set_yticks(range(len(shown)), style.labels([layer.name for layer in shown], longest=22 if narrow else 40))
-    axis.tick_params(axis="y", labelcolor=style.COLORS["ink"])
-    axis.set_ylim(len(shown) - 0.4, -0.6)
-    axis.set_xlim(0, max(start) * (1.38 if narrow else 1.14))
-    axis.grid(axis="y", visible=False)
-    axis.grid(axis="x", visible=True)
+    room, longest = (1.38, 22) if narrow else (1.14, 40)
+    bars.stacked(axis, kept, looks, text=lambda kib: size(1024 * kib), room=room, longest=longest)
     axis.set_xlabel("Size (KiB)")
     style.below(figure, axis, columns=2 if narrow else 3)
     return figure

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 import tfbnas
 from tfbnas.files import write_text
-from tfbnas.report import exported, results, style, summary
+from tfbnas.report import exported, latency, results, style, summary
 from tfbnas.report.methods import method_named
 from tfbnas.report.parts import Figure, Method, Published
 from tfbnas.report.reading import Run, number, read
@@ -54,6 +54,7 @@ def write(run_directory: Path) -> Path:
         "results": _plots(run, results.figures(run, published, method.source)),
         "search": _plots(run, method.figures(run)),
         "export": _plots(run, exported.figures(run)),
+        "latency": _plots(run, latency.figures(run)),
     }
     page = run.path / "report.html"
     write_text(page, _render(run, method, published, plots))
@@ -71,7 +72,7 @@ def _plots(run: Run, figures: Sequence[Figure]) -> list[Plot]:
             logging.getLogger(__name__).warning("Figure %s could not be drawn.", figure.name, exc_info=True)
             plots.append(Plot(figure.name, figure.title, "", Markup(), Markup(), f"{type(error).__name__}: {error}"))
             continue
-        write_text(run.path / "plots" / f"{figure.name}.svg", wide)
+        write_text(run.path / "plots" / f"{figure.name}.svg", style.standalone(wide, title=figure.title))
         plots.append(
             Plot(
                 figure.name,
@@ -109,6 +110,11 @@ def _render(run: Run, method: Method, published: Sequence[Published], plots: dic
         numbered=numbered,
         audit=exported.audit(run),
         facts=exported.facts(run),
+        made_with=exported.made_with(run),
+        measured=latency.facts(run),
+        warnings=latency.warnings(run),
+        times=latency.by_kind(run),
+        time_notes=latency.notes(run),
         commands=summary.commands(run),
         version=tfbnas.__version__,
         written=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),

@@ -11,6 +11,7 @@ from typing import Any
 
 from tfbnas.errors import UserError
 from tfbnas.files import read_json
+from tfbnas.report import unfinished
 from tfbnas.run import SETTINGS, STAGES
 from tfbnas.serialization import load_yaml
 
@@ -43,7 +44,10 @@ def mapping(value: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Training:
-    """One network trained from the beginning. Memory in bytes, accuracy from 0 to 1, time in seconds."""
+    """One network trained from the beginning, or still in training where it is not `done`.
+
+    Memory in bytes, accuracy from 0 to 1, time in seconds.
+    """
 
     key: str
     label: str
@@ -54,12 +58,36 @@ class Training:
     epochs: int | None
     history: list[dict[str, Any]]
     architecture: dict[str, Any]
+    done: bool = True
 
     @property
     def ratio(self) -> float | None:
         """Width of a uniform network as a multiple of the base network, else None."""
         match = re.fullmatch(r"uniform-(\d+(?:\.\d+)?)", self.key)
         return float(match[1]) if match else None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the search's budget limits.
+
+    Attributes:
+      name: "memory" or "latency".
+      unit: As shown, "MiB" or "ms".
+      scale: Units of the files (bytes, milliseconds) in one shown unit.
+      limit: The budget, in the unit of the files; None where nothing tells it.
+      found: Cost of the network that the search found, likewise.
+    """
+
+    name: str
+    unit: str
+    scale: float
+    limit: float | None
+    found: float | None
+
+    def text(self, value: float) -> str:
+        """A cost in the unit of the files as a number in the shown one."""
+        return f"{value / self.scale:.3f}" if value < 10 * self.scale else f"{value / self.scale:.1f}"
 
 
 @dataclass(frozen=True)
@@ -70,9 +98,14 @@ class Run:
       path: The run directory.
       settings: Content of settings.yaml.
       settings_text: The same as written.
-      searches: Stage name ("search", or "search-" and the variant) and its result.
+      searches: Stage name ("search", or "search-" and the variant) and its result, or of a search that still runs
+        its history alone.
+      running: Stages of searches that are not finished.
       trainings: The trained networks: the searched one first, then the one of equal memory, then by size.
+      in_training: Networks whose training is not finished, with the history of their epochs.
       export: Content of export.json.
+      latency: Content of latency.json: predicted times of the exported model's operators.
+      benchmark: Content of benchmark.json, measured on a device.
       architecture: Content of architecture.json.
       problems: One sentence for each file that could not be read.
     """
@@ -81,8 +114,12 @@ class Run:
     settings: dict[str, Any] = field(default_factory=dict)
     settings_text: str = ""
     searches: dict[str, dict[str, Any]] = field(default_factory=dict)
+    running: frozenset[str] = frozenset()
     trainings: list[Training] = field(default_factory=list)
+    in_training: list[Training] = field(default_factory=list)
     export: dict[str, Any] = field(default_factory=dict)
+    latency: dict[str, Any] = field(default_factory=dict)
+    benchmark: dict[str, Any] = field(default_factory=dict)
     architecture: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -95,9 +132,27 @@ class Run:
         return rows_of(self.search.get("history"))
 
     @property
+    def goal(self) -> Goal:
+        """The budget, from the search's result, or before there is one from the settings."""
+        asked = mapping(self.settings.get("budget"))
+        name = str(self.search.get("cost_name") or asked.get("cost") or "memory")
+        limit, found = number(self.search.get("budget")), number(self.search.get("cost"))
+        unit, scale = ("ms", 1.0) if name == "latency" else ("MiB", float(MIB))
+        if limit is None and (wanted := number(asked.get(name))) is not None:
+            limit = wanted * scale
+        return Goal(name, unit, scale, limit, found)
+
+    @property
     def budget(self) -> float | None:
-        """In bytes."""
-        return number(self.search.get("budget"))
+        """In bytes; None where it is not memory that the search limits."""
+        goal = self.goal
+        return goal.limit if goal.name == "memory" else None
+
+    @property
+    def expected_cost(self) -> list[float | None]:
+        """The expected cost after each round, in the unit of the files."""
+        name = self.goal.name
+        return [number(row.get(name)) if name in row else number(row.get("cost")) for row in self.rounds]
 
     def training(self, key: str) -> Training | None:
         return next((training for training in self.trainings if training.key == key), None)
@@ -160,14 +215,25 @@ def read(run_directory: Path) -> Run:
     text, settings = _settings(path / SETTINGS, problems)
     stages = path / STAGES
     searches = {file.stem: load(file) for file in sorted(stages.glob("search*.json"))}
-    trainings = [_training(file, load(file)) for file in sorted(stages.glob("train-*.json"))]
+    trainings = [_training(file.stem, load(file)) for file in sorted(stages.glob("train-*.json"))]
+    running = unfinished.stages(path)
+    searching = {name: {"history": history} for name, history in running.items() if name.startswith("search")}
+    in_training = [
+        _training(name, {"history": history}, done=False)
+        for name, history in running.items()
+        if name.startswith("train-")
+    ]
     return Run(
         path=path,
         settings=settings,
         settings_text=text,
-        searches={stage: result for stage, result in searches.items() if result},
+        searches=searching | {stage: result for stage, result in searches.items() if result},
+        running=frozenset(searching),
         trainings=sorted((t for t in trainings if t is not None), key=_rank),
+        in_training=sorted((t for t in in_training if t is not None), key=_rank),
         export=load(path / "export.json"),
+        latency=load(path / "latency.json"),
+        benchmark=load(path / "benchmark.json"),
         architecture=load(path / "architecture.json"),
         problems=problems,
     )
@@ -183,16 +249,16 @@ def _settings(file: Path, problems: list[str]) -> tuple[str, dict[str, Any]]:
         return "", {}
 
 
-def _training(file: Path, result: dict[str, Any]) -> Training | None:
+def _training(stage: str, result: dict[str, Any], *, done: bool = True) -> Training | None:
     if not result:
         return None
-    key = file.stem.removeprefix("train-")
+    key = stage.removeprefix("train-")
     memory = mapping(result.get("memory"))
     history = rows_of(result.get("history"))
     epochs = number(result.get("epochs"))
     return Training(
         key=key,
-        label=str(result.get("label") or key),
+        label=str(result.get("label") or _label(key)),
         accuracy=number(result.get("accuracy")),
         memory=number(memory.get("paper")),
         deployed=number(memory.get("deployed")),
@@ -200,7 +266,14 @@ def _training(file: Path, result: dict[str, Any]) -> Training | None:
         epochs=int(epochs) if epochs is not None else (len(history) or None),
         history=history,
         architecture=mapping(result.get("architecture")),
+        done=done,
     )
+
+
+def _label(key: str) -> str:
+    """Name of a network whose result is not there yet."""
+    names = {"searched": "searched network", "equal-memory": "uniform, equal memory"}
+    return names.get(key) or key.replace("uniform-", "uniform, ratio ")
 
 
 def _rank(training: Training) -> tuple[int, float, str]:

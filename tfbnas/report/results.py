@@ -12,6 +12,7 @@ from tfbnas.report import style
 from tfbnas.report.parts import Figure, Published
 from tfbnas.report.reading import MIB, Run, Training, number, numbers
 
+_LEAST_POINTS = 4.0  # percentage points that an axis of accuracies spans at least
 _DASHES = ("solid", (0, (5, 2)), (0, (2, 2)), (0, (1, 2)))
 
 
@@ -148,25 +149,26 @@ def figures(run: Run, published: Sequence[Published], source: str) -> list[Figur
             Figure(
                 "accuracy-memory",
                 "Accuracy against memory",
-                "Test accuracy of each trained network over its memory, higher and further left is better. Memory "
-                "as the paper counts it: one bit per binary weight, four bytes per weight of the first and last "
-                "layer. As deployed: the same and eight bytes per channel of each "
-                f"BatchNormalization.{budget}{pale}{mirrors}",
+                "Test accuracy of each trained network over its memory, counted as in the table; higher and further "
+                f"left is better.{budget}{pale}{mirrors}",
                 lambda narrow: accuracy_memory(run, published, narrow),
             )
         )
-    if any(len(t.history) > 0 for t in run.trainings):
+    shown = _with_history(run)
+    if shown:
+        going = " Networks still in training are shown as far as they are." if run.in_training else ""
         found.append(
             Figure(
                 "training",
                 "Training of the final networks",
-                "All networks were trained from the beginning with the same schedule. Accuracy is measured on the "
-                "test images"
+                "All networks were trained from the beginning with the same schedule. "
                 + (
-                    "."
+                    "Accuracy on the test images."
                     if _curve_key(run) == "test_accuracy"
-                    else " where it was recorded, here on the training images."
-                ),
+                    else "Accuracy on the training images, shifted and mirrored, while the epoch went on; only the "
+                    "table above tells that on the test images."
+                )
+                + going,
                 lambda narrow: training_curves(run, narrow),
             )
         )
@@ -175,9 +177,10 @@ def figures(run: Run, published: Sequence[Published], source: str) -> list[Figur
 
 def accuracy_memory(run: Run, published: Sequence[Published], narrow: bool) -> Canvas:
     """One panel for each way of counting memory; the paper's points are in the panel of its own way."""
-    ways = [
-        way for way in ("memory", "deployed") if any(getattr(t, way) and t.accuracy is not None for t in run.trainings)
-    ]
+    measured = [t for t in run.trainings if t.accuracy is not None]
+    ways = [way for way in ("memory", "deployed") if any(getattr(t, way) for t in measured)]
+    if len(measured) == 1:
+        ways = ways[:1]  # one point of its own tells nothing that the table does not
     stacked = narrow and len(ways) == 2
     shape = {"nrows": 2, "ncols": 1} if stacked else {"nrows": 1, "ncols": len(ways)}
     figure, axes = style.canvas(narrow, 580 if stacked else 350, **shape)
@@ -199,7 +202,8 @@ def _scatter(axis: Axes, run: Run, way: str, published: Sequence[Published]) -> 
         marker = "o" if row in wide else "D" if row.key or "DMS" in row.label else "s"
         (point,) = axis.plot(row.memory, row.accuracy, marker, ms=5, mfc="none", mec=style.COLORS["faint"])
         point.set_gid(f"published:{row.label}")
-        place = "above" if row not in wide else "left" if row is wide[0] else "right"
+        left = row is wide[0] if row in wide else bool(run.budget) and row.key == "searched"
+        place = "left" if left else "right" if row in wide else "above"
         text = row.label.rpartition(" ")[2] if row in wide else row.label
         _tag(axis, text, row.memory, row.accuracy, color=style.COLORS["stone"], place=place)
     shown = [t for t in run.trainings if getattr(t, way) and t.accuracy is not None]
@@ -219,12 +223,18 @@ def _scatter(axis: Axes, run: Run, way: str, published: Sequence[Published]) -> 
         (point,) = axis.plot(x, y, "D" if searched else "o", ms=7.5 if searched else 6, color=color, mec="none")
         point.set_gid(f"network:{training.key}")
         color = style.COLORS["ink"] if training.ratio is not None else color
-        _tag(axis, short(training), x, y, color=color, place="above" if searched else "right", bold=searched)
+        # Beside, not across the line of the budget, which a good search comes close to.
+        place = ("left" if way == "memory" and run.budget else "above") if searched else "right"
+        _tag(axis, short(training), x, y, color=color, place=place, bold=searched)
     if way == "memory" and run.budget:
         spread.append(run.budget / MIB)
         axis.axvline(run.budget / MIB, color=style.COLORS["faint"], lw=1, ls=(0, (4, 3)), gid="budget")
     style.memory_axis(axis, spread)
     axis.margins(y=0.14)
+    low, high = axis.get_ylim()
+    if high - low < _LEAST_POINTS:  # a few tenths of a point must not look like a gulf
+        middle = (low + high) / 2
+        axis.set_ylim(middle - _LEAST_POINTS / 2, middle + _LEAST_POINTS / 2)
 
 
 _PLACES = {
@@ -250,8 +260,12 @@ def _tag(axis: Axes, text: str, x: float, y: float, *, color: str, place: str, b
     )
 
 
+def _with_history(run: Run) -> list[Training]:
+    return [training for training in (*run.trainings, *run.in_training) if training.history]
+
+
 def _curve_key(run: Run) -> str:
-    tested = any(number(row.get("test_accuracy")) is not None for t in run.trainings for row in t.history)
+    tested = any(number(row.get("test_accuracy")) is not None for t in _with_history(run) for row in t.history)
     return "test_accuracy" if tested else "accuracy"
 
 
@@ -260,7 +274,8 @@ def training_curves(run: Run, narrow: bool) -> Canvas:
     key = _curve_key(run)
     shape = {"nrows": 2, "ncols": 1} if narrow else {"nrows": 1, "ncols": 2}
     figure, (accuracy, loss) = style.canvas(narrow, 560 if narrow else 320, **shape)
-    for training in reversed(run.trainings):
+    shown = _with_history(run)
+    for training in reversed(shown):
         color, dashes = look(training)
         for axis, name, scale in ((accuracy, key, 100.0), (loss, "loss", 1.0)):
             at, values = numbers(training.history, name)
@@ -277,7 +292,7 @@ def training_curves(run: Run, narrow: bool) -> Canvas:
     accuracy.set_ylabel("Accuracy (%)")
     loss.set_title("Training loss")
     loss.set_ylabel("Loss (nats)")
-    last = max(len(training.history) for training in run.trainings)
+    last = max(len(training.history) for training in shown)
     for axis in (accuracy, loss):
         axis.set_xlabel("Epoch")
         axis.set_xlim(1 - 0.03 * (last - 1), last + 0.03 * (last - 1) if last > 1 else 1.4)

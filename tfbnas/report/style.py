@@ -29,6 +29,7 @@ COLORS = {
     "stone": "#7b8490",
     "bar": "#c9ced5",
 }
+_MARGIN = 14  # of a drawing in a file of its own
 PAGE_WIDTH, PHONE_WIDTH = 840, 350  # CSS pixels; one pixel is one unit of the SVG
 _FONTS = "Inter, 'Helvetica Neue', 'Segoe UI', Roboto, Arial, 'Liberation Sans', sans-serif"
 _RC: Any = {
@@ -112,6 +113,20 @@ def svg(drawing: Callable[[bool], Figure], *, narrow: bool = False) -> str:
     return re.sub(r"'DejaVu Sans'(, [^;\"]*?sans-serif)?", _FONTS, text)
 
 
+def standalone(document: str, *, title: str) -> str:
+    """An SVG document for a file: on white paper with a margin, so that it can be read on a dark page, too."""
+    size = re.search(r'<svg [^>]*?viewBox="0 0 ([\d.]+) ([\d.]+)"[^>]*>', document)
+    if size is None:
+        return document
+    width, height = (float(size[i]) + 2 * _MARGIN for i in (1, 2))
+    shown = f'width="{width:g}" height="{height:g}" viewBox="{-_MARGIN} {-_MARGIN} {width:g} {height:g}"'
+    head = re.sub(r' (?:width|height|viewBox)="[^"]*"', "", size[0])
+    head = head.replace("<svg ", f"<svg {shown} ", 1)
+    name = title.replace("&", "&amp;").replace("<", "&lt;")
+    paper = f'<rect x="{-_MARGIN}" y="{-_MARGIN}" width="{width:g}" height="{height:g}" style="fill: #ffffff"/>'
+    return f"{document[: size.start()]}{head}\n <title>{name}</title>\n {paper}{document[size.end() :]}"
+
+
 def inline(document: str, *, prefix: str, label: str) -> str:
     """An SVG document as an element of an HTML page.
 
@@ -170,6 +185,9 @@ def memory_axis(axis: Axes, values: Sequence[float]) -> None:
     axis.set_xlim(low, high)
     steps = [m * 10.0**e for e in range(-5, 6) for m in (1, 2, 5)]
     ticks = [step for step in steps if low <= step <= high]
+    if len(ticks) < 3:
+        finer = [m * 10.0**e for e in range(-5, 6) for m in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)]
+        ticks = [step for step in finer if low <= step <= high]
     if len(ticks) < 2:
         ticks = [float(f"{low + (high - low) * k / 4:.2g}") for k in range(1, 4)]
     axis.xaxis.set_major_locator(FixedLocator(ticks))
@@ -177,14 +195,17 @@ def memory_axis(axis: Axes, values: Sequence[float]) -> None:
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def below(figure: Figure, axes: Axes, *, columns: int, last_first: bool = False) -> None:
-    """The legend of `axes` under the whole figure, in the order of drawing or backwards."""
-    handles, labels = axes.get_legend_handles_labels()
-    if len(handles) > 1:
-        step = -1 if last_first else 1
+def below(figure: Figure, axes: Axes | Sequence[Axes], *, columns: int, last_first: bool = False) -> None:
+    """The legend of `axes` under the whole figure, in the order of drawing or backwards; each label once."""
+    entries: dict[str, Any] = {}
+    for axis in [axes] if isinstance(axes, Axes) else axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if len(entries) > 1:
+        shown = list(entries.items())[:: -1 if last_first else 1]
         figure.legend(
-            handles[::step],
-            labels[::step],
+            [handle for _, handle in shown],
+            [label for label, _ in shown],
             loc="outside lower left",
             ncols=columns,
             handlelength=1.8,

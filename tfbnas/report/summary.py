@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from tfbnas.report import exported, results
+from tfbnas.report import exported, latency, results
 from tfbnas.report.parts import Method
-from tfbnas.report.reading import MIB, Run, number
+from tfbnas.report.reading import Run, mapping, number
 
 _NETWORKS = {"resnet18": "ResNet-18", "vgg11": "VGG-11"}
 _DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet2012": "ImageNet", "mnist": "MNIST"}
+_DATASETS |= {"cifar10-quick": "a small part of CIFAR-10"}
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,12 @@ def lead(run: Run, method: Method) -> str:
     text += "correctly"
     if searched.memory is not None:
         text += f" in {results.mib(searched.memory)} MiB"
-        if run.budget:
-            text += f", {100 * searched.memory / run.budget:.0f} % of its budget of {run.budget / MIB:.3g} MiB"
+    goal = run.goal
+    cost = _closed_cost(run)
+    if goal.name == "latency" and cost is not None:
+        text += f" and {latency.rough(cost)} ms{latency.on_device(run)}, as a model of the device predicts"
+    if cost is not None and goal.limit:
+        text += f", {100 * cost / goal.limit:.0f} % of its budget of {goal.limit / goal.scale:.3g} {goal.unit}"
     text += "."
     parts: list[str] = []
     for gain, other in results.gains(run)[:2]:
@@ -67,11 +72,20 @@ def tiles(run: Run) -> list[Tile]:
         for gain, other in results.gains(run)[:1]:
             note = f"{'+' if gain >= 0 else '−'}{abs(gain):.1f} points over {results.described(other)}"
         found.append(Tile("Test accuracy", results.percent(searched.accuracy), "%", note))
-    closed = searched.memory if searched else None
-    memory = closed or _expected_memory(run)
-    if memory is not None:
-        note = f"budget {run.budget / MIB:.3g} MiB, {100 * memory / run.budget:.0f} % used" if run.budget else ""
-        found.append(Tile("Memory" if closed else "Expected memory", results.mib(memory), "MiB", note))
+    goal = run.goal
+    closed = _closed_cost(run)
+    cost = closed if closed is not None else _expected_cost(run)
+    if cost is not None:
+        note = f"budget {goal.limit / goal.scale:.3g} {goal.unit}, " if goal.limit else ""
+        note += f"{100 * cost / goal.limit:.0f} % used" if goal.limit else ""
+        kind = (
+            "Predicted" if goal.name == "latency" and closed is not None else "" if closed is not None else "Expected"
+        )
+        found.append(Tile(f"{kind} {goal.name}".strip().capitalize(), goal.text(cost), goal.unit, note))
+    if goal.name != "memory" and searched and searched.memory:
+        found.append(Tile("Memory", results.mib(searched.memory), "MiB", "as the paper counts"))
+    elif (time := latency.headline(run)) is not None:
+        found.append(Tile(*time))
     stored = exported.file_size(run)
     if stored:
         value, _, unit = results.size(stored).partition(" ")
@@ -86,17 +100,32 @@ def tiles(run: Run) -> list[Tile]:
     return found
 
 
-def _expected_memory(run: Run) -> float | None:
-    known = [memory for row in run.rounds if (memory := number(row.get("memory"))) is not None]
+def _closed_cost(run: Run) -> float | None:
+    """What the network found costs, in the unit of the budget in the files."""
+    searched = run.training("searched")
+    if run.goal.name == "memory" and searched and searched.memory:
+        return searched.memory
+    return run.goal.found
+
+
+def _expected_cost(run: Run) -> float | None:
+    known = [cost for cost in run.expected_cost if cost is not None]
     return known[-1] if known else None
 
 
 def stages(run: Run) -> list[Stage]:
     """Search, training and export."""
     rounds, networks = len(run.rounds), len(run.trainings)
-    trained = f"{networks} network{'s' * (networks != 1)}" if networks else "not yet"
+    trained = f"{networks} network{'s' * (networks != 1)}" if networks else "" if run.in_training else "not yet"
+    for training in run.in_training:
+        going = f"{training.label} after {len(training.history)} epoch{'s' * (len(training.history) != 1)}"
+        trained += f"{', ' * bool(trained)}{going}"
+    searched = f"{rounds} round{'s' * (rounds != 1)}" if run.search else "not yet"
+    if "search" in run.running:
+        planned = number(mapping(run.settings.get("search")).get("rounds"))
+        searched += f" of {planned:.0f} so far" if planned else " so far"
     return [
-        Stage("Search", bool(run.search), f"{rounds} round{'s' * (rounds != 1)}" if run.search else "not yet"),
+        Stage("Search", bool(run.search) and "search" not in run.running, searched),
         Stage("Training", run.training("searched") is not None, trained),
         Stage("Export", bool(run.export), "verified" if run.export else "not yet"),
     ]
@@ -108,6 +137,8 @@ class Commands:
 
     repeat: str
     resume: str
+    benchmark: str
+    report: str
 
 
 def commands(run: Run) -> Commands | None:
@@ -118,4 +149,7 @@ def commands(run: Run) -> Commands | None:
     return Commands(
         repeat=f"{program} --config {shlex.quote(str(run.path / 'settings.yaml'))}",
         resume=f"{program} --run_dir {shlex.quote(str(run.path))}",
+        benchmark=f"python -m tfbnas.device benchmark {shlex.quote(str(run.path / 'model.tflite'))} "
+        f"--target ssh:user@board --profile --json {shlex.quote(str(run.path / 'benchmark.json'))}",
+        report=f"python -m tfbnas.report {shlex.quote(str(run.path))}",
     )

@@ -8,7 +8,8 @@ then computes one convolution per layer, that of the widest candidate, and best-
 - candidates are anchored at the last clustering, else their probabilities would not depend on mu;
 - the penalty looks at the cost of candidates anchored at the present mu (see `_penalised_cost`);
 - the architecture that comes out is scaled down where it would exceed the budget (see `architecture`);
-- within a round mu cannot leave the range of its candidates: no evidence was gathered beyond it;
+- within a round mu cannot leave the range of its candidates, beyond which no evidence was gathered, and it ends the
+  round within the next, narrower range (see `deflate`);
 - the penalty is relative to the budget (see `Budget`).
 """
 
@@ -16,13 +17,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfbnas.architecture import Architecture
+from tfbnas.callbacks import Progress
 from tfbnas.costs import Budget, Operation, largest_within, trace
 from tfbnas.errors import UserError
 from tfbnas.layers.resizing import make_growable, resize
@@ -62,8 +64,8 @@ class DMS(tf.keras.Model):
       seed: Of new channels and of the Gumbel noise.
 
     Raises:
-      UserError: A value is not positive, a width has no BatchNormalization, or the budget is below the network whose
-        widths are all `width_multiple`.
+      UserError: A value is not positive, a width has no BatchNormalization, or the budget is below the
+        smallest network that the search can reach.
 
     Attributes:
       network: The Keras model with open widths.
@@ -127,6 +129,7 @@ class DMS(tf.keras.Model):
         self.noise = tf.Variable(tf.zeros([count, 3]), name="noise", trainable=False)
         self.steps = tf.Variable(0, dtype=tf.int64, name="steps", trainable=False)
         self.latest_cost = tf.Variable(0.0, name="latest_cost", trainable=False)
+        self._round_sigma = float(initial_sigma)
         self._masks: tuple[tf.Tensor, ...] | None = None
         for index, width in enumerate(self._widths):
             width.mask = functools.partial(self._mask, index)
@@ -134,11 +137,13 @@ class DMS(tf.keras.Model):
             name: tf.keras.metrics.Mean(name) for name in ("loss", "accuracy", "validation_loss", "validation_accuracy")
         }
         self.cluster(0, fresh=True)
-        least = self._closed_cost(self._closed(np.zeros(count)))
-        if least > budget.limit:
+        least = max(minimal_edge + logistic.HALF_STEP * final_sigma, minimal_ratio)
+        smallest = self._closed_cost(self._closed(np.full(count, least)))
+        if smallest > budget.limit:
             raise UserError(
-                f"Expected a budget of at least {least:.6g} {budget.cost.unit}, the cost of {network} with every width "
-                f"at {width_multiple}. Received: limit={budget.limit:.6g}."
+                f"Expected a budget of at least {smallest:.6g} {budget.cost.unit}, the cost of the smallest {network} "
+                f"that the search can reach: every width at {least:.2f} times its base. "
+                f"Received: limit={budget.limit:.6g}."
             )
 
     # The state of the search, in a form that people and files want.
@@ -184,14 +189,20 @@ class DMS(tf.keras.Model):
     @property
     def state(self) -> list[tf.Variable]:
         """All variables of the search beside the network's weights and the optimisers'."""
-        return [self.mu, self.sigma, self.anchor, self.ratios, self.channels, self.steps]
+        sizes = [width.size for width in self._widths]
+        return [self.mu, self.sigma, self.anchor, self.ratios, self.channels, self.steps, *sizes]
 
     def choices(self) -> dict[str, dict[str, float]]:
-        """For each width: mu, sigma, base channels, and the channels it would be closed to now."""
+        """For each width: mu, sigma of the round, base channels, channels if it were closed now, and their ratio."""
         closed = self.architecture().choices
-        sigma = float(self.sigma.numpy())
         return {
-            width.name: {"mu": float(mu), "sigma": sigma, "base": width.base, "channels": closed[width.name]}
+            width.name: {
+                "mu": float(mu),
+                "sigma": self._round_sigma,
+                "base": width.base,
+                "channels": closed[width.name],
+                "ratio": closed[width.name] / width.base,
+            }
             for width, mu in zip(self._widths, self.mu.numpy(), strict=True)
         }
 
@@ -256,10 +267,16 @@ class DMS(tf.keras.Model):
         )
 
     def deflate(self, round_index: int, rounds: int) -> None:
-        """Sets sigma for the round after `round_index` of `rounds` and keeps mu within its bounds."""
+        """Ends a round: sigma takes its value for the round after `round_index` of `rounds`, and mu its bounds.
+
+        The bounds are those of the new sigma: a width moves in a round at most as far as the next, narrower candidates
+        reach from the last anchor, so that the steps of the search are annealed with its range.
+        """
+        self._round_sigma = float(self.sigma.numpy())
         beta = logistic.deflation(self.initial_sigma, self.final_sigma, rounds)
         self.sigma.assign(self.initial_sigma * beta ** min(round_index + 1, rounds - 1))
         self.mu.assign(self._bounded(self.mu))
+        self.latest_cost.assign(self.cost_when_clustered())
 
     def _bounded(self, mu: tf.Tensor) -> tf.Tensor:
         reach = logistic.SPREAD * self.sigma
@@ -280,6 +297,8 @@ class DMS(tf.keras.Model):
           loss: Keras loss. Default: sparse categorical cross-entropy from logits.
           metrics: Keras metrics of `evaluate`. Default: accuracy.
         """
+        weight_optimizer = tf.keras.optimizers.get(weight_optimizer)
+        architecture_optimizer = tf.keras.optimizers.get(architecture_optimizer)
         super().compile(
             optimizer=make_growable(weight_optimizer),
             loss=loss or tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -302,7 +321,7 @@ class DMS(tf.keras.Model):
         architecture_steps: int | None = None,
         initial_round: int = 0,
         callbacks: Sequence[tf.keras.callbacks.Callback] = (),
-        verbose: int | str = 0,
+        verbose: bool = True,
     ) -> tf.keras.callbacks.History:
         """Runs Algorithm 1. A round is one epoch to Keras and its callbacks.
 
@@ -315,7 +334,7 @@ class DMS(tf.keras.Model):
           architecture_steps: Updates of mu in each round. Default: one pass over `validation_data`.
           initial_round: First round, when a search goes on from a checkpoint. Default 0.
           callbacks: Keras callbacks; at `on_epoch_end` the round's widths and sigma are final.
-          verbose: Of Keras' own progress output. Default 0.
+          verbose: Whether a progress bar is shown. Default: True.
 
         Returns:
           Keras history: loss, accuracy, validation_loss, validation_accuracy, cost and sigma of each round.
@@ -332,15 +351,20 @@ class DMS(tf.keras.Model):
                 architecture.take(architecture_steps).map(functools.partial(_tagged, ARCHITECTURE))
             )
 
+        bar = [Progress("search", describe=self._describe)] if verbose else []
         batches = tf.data.Dataset.range(initial_round, rounds).flat_map(one_round).prefetch(4)
         return super().fit(
             batches,
             epochs=rounds,
             initial_epoch=initial_round,
             steps_per_epoch=weight_steps + architecture_steps,
-            callbacks=[_Rounds(rounds), *callbacks],
-            verbose=verbose,
+            callbacks=[_Rounds(rounds), *bar, *callbacks],
+            verbose=0,
         )
+
+    def _describe(self, logs: Mapping[str, float]) -> dict[str, str | None]:
+        cost = f"{logs.get('cost', 0.0):.4g} of {self.budget.limit:.4g} {self.budget.cost.unit}"
+        return {"cost": cost, "sigma": None}
 
     def call(self, inputs, training=None):
         return self.network(inputs, training=training)
@@ -415,6 +439,7 @@ class _Rounds(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         logs["sigma"] = float(self.model.sigma.numpy())
         self.model.deflate(epoch, self.rounds)
+        logs["cost"] = float(self.model.latest_cost.numpy())
 
 
 def _check_widths(network: str, widths: Sequence[OpenWidth], operations: Sequence[Operation]) -> None:

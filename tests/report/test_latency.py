@@ -1,0 +1,219 @@
+"""Predicted and measured times on the page: against the files, kept apart from each other, and where they are missing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import report_samples as samples
+
+from tfbnas.report import bars, latency, page, style
+from tfbnas.report.reading import read
+from tfbnas.report.unfinished import stages
+
+AUDIT = samples.export(samples.TINY)["audit"]
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    samples.run(tmp_path, samples.TINY, "vgg11", rounds=2)
+    (tmp_path / "export.json").write_text(json.dumps(samples.export(samples.TINY)))
+    (tmp_path / "latency.json").write_text(json.dumps(samples.latency(samples.export(samples.TINY))))
+    return tmp_path
+
+
+def measure(path: Path, **options) -> dict:
+    result = samples.benchmark(samples.export(samples.TINY), **options)
+    (path / "benchmark.json").write_text(json.dumps(result))
+    return result
+
+
+def text_of(path: Path) -> str:
+    source = page.write(path).read_text(encoding="utf-8")
+    body = re.sub(r"<(style|svg).*?</\1>", " ", source, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", body).split())
+
+
+def test_each_operator_has_its_predicted_time(path):
+    run = read(path)
+    first, second = latency.predictions(run)
+    assert (first.name, second.name) == ("raspberry_pi_4b", "pixel1")
+    for prediction, factor in ((first, 2), (second, 1)):
+        expected = [factor * (samples.LATENCY[row["operator"]][1] + k / 1000) for k, row in enumerate(AUDIT)]
+        assert latency.predicted_rows(AUDIT, prediction) == pytest.approx(expected)
+        assert prediction.total == pytest.approx(sum(expected))
+
+
+def test_a_layer_that_became_two_operators_is_timed_once():
+    audit = [{"layer": "bn", "operator": "MUL"}, {"layer": "bn", "operator": "ADD"}]
+    operators = [{"layer": "bn", "operator": "normalization", "milliseconds": 2.0}]
+    prediction = latency.Prediction("a", "A", "", "", [], operators)
+    assert latency.predicted_rows(audit, prediction) == [2.0, None]
+
+
+def test_predictions_are_called_a_model_with_sources_and_errors(path):
+    text = text_of(path)
+    assert "Board pixel1 (core), one thread: model, not a measurement. Untested. Sources: A &lt;paper>." in text or (
+        "Board pixel1 (core), one thread: model, not a measurement. Untested. Sources: A &lt;paper&gt;." in text
+    )
+    assert "Predicted latency by layer" in text and "Nothing has been measured yet" in text
+    assert "python -m tfbnas.device benchmark" in text and "python -m tfbnas.report" in text
+    assert "a model, not measured" in text
+    table = latency.by_kind(read(path))
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert rows["Binary convolutions"][1] == "3 %, up to 12 %"
+    assert rows["Dense layers"][1] == "not known"
+    assert "Measured" not in [name for name, _ in table.heads]
+
+
+def test_errors_that_only_some_operators_have():
+    rows = [{"operator": "a", "milliseconds": 1.0, "mean_error": 0.1, "largest_error": 0.2}, {"milliseconds": 1.0}]
+    assert latency._error(rows) == "10 %, up to 20 %; in part not known"
+
+
+def test_the_measurement_stands_beside_the_predictions(path):
+    measured = measure(path)
+    text = text_of(path)
+    for told in ("3.21 ms", "0.045 ms (1.4%)", "3.14 ms", "12.9 MB", "measured on Board &lt;9&gt;", "with performance"):
+        assert told in text, told
+    assert "Nothing has been measured yet" not in text
+    run = read(path)
+    times = [row["milliseconds"] for row in measured["operators"]]
+    assert latency.measured_rows(run, AUDIT) == times
+    table = latency.by_kind(run)
+    assert table.rows[-1][-1] == latency.rough(sum(times))
+    binary = sum(row["milliseconds"] for row in measured["operators"] if row["type"] == "LceBconv2d")
+    assert table.rows[0][0] == "Binary convolutions" and table.rows[0][-1] == latency.rough(binary)
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_latency_by_layer(path, narrow):
+    measured = measure(path)
+    run = read(path)
+    figure = style.draw(lambda small: latency.by_layer(run, small), narrow=narrow)
+    assert [axis.get_title(loc="left") for axis in figure.axes] == [
+        "Board raspberry_pi_4b, predicted",
+        "Board pixel1, predicted",
+        "Measured",
+    ]
+    totals = [*(prediction.total for prediction in latency.predictions(run))]
+    totals.append(sum(row["milliseconds"] for row in measured["operators"]))
+    for axis, total in zip(figure.axes, totals, strict=True):
+        assert sum(bar.get_width() for bar in axis.patches) == pytest.approx(total)
+    (bar,) = [bar for bar in figure.axes[0].patches if bar.get_gid() == "binary:conv2_conv"]
+    k = next(i for i, row in enumerate(AUDIT) if row["layer"] == "conv2_conv")
+    assert bar.get_width() == pytest.approx(2 * (0.2 + k / 1000))
+
+
+def test_operators_in_xnnpack_are_told_as_one(path):
+    result = samples.benchmark(samples.export(samples.TINY))
+    kept = [row for row in result["operators"] if row["type"].startswith("Lce")]
+    result["operators"] = [{"type": "TfLiteXNNPackDelegate", "name": "", "milliseconds": 0.7}, *kept]
+    (path / "benchmark.json").write_text(json.dumps(result))
+    run = read(path)
+    rows = {row[0]: row[-1] for row in latency.by_kind(run).rows}
+    assert rows["Float operators in XNNPACK, together"] == "0.700" and rows["Float convolutions"] == ""
+    times = latency.measured_rows(run, AUDIT)
+    assert [time is None for time in times] == [not row["operator"].startswith("Lce") for row in AUDIT]
+    text_of(path)
+
+
+def test_a_measurement_of_another_file_is_not_shown_as_this_one(path):
+    (path / "model.tflite").write_bytes(b"the model")
+    measure(path, sha256=hashlib.sha256(b"an older model").hexdigest())
+    text = text_of(path)
+    assert "measured another file" in text and "measured on Board" not in text
+    assert latency.measured_rows(read(path), AUDIT) == [None] * len(AUDIT)
+    measure(path, sha256=hashlib.sha256(b"the model").hexdigest())
+    assert "measured another file" not in text_of(path)
+
+
+def test_x86_times_are_no_headline(path):
+    measure(path, machine="x86_64")
+    assert latency.headline(read(path))[0] == "Predicted latency"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"predictions": 3},
+        {"predictions": [{"operators": [{"layer": 4, "operator": None, "milliseconds": "x"}]}, 7]},
+        [],
+    ],
+)
+def test_damaged_files_cost_nothing_else(path, content):
+    (path / "latency.json").write_text(json.dumps(content))
+    (path / "benchmark.json").write_text(json.dumps({"mean": 2.0, "operators": 5, "warnings": 1, "device": None}))
+    text = text_of(path)
+    assert "could not be drawn" not in text and "2.00 ms" in text
+
+
+def test_a_latency_budget(path):
+    samples.latency_budget(path, limit=2.5, cost=2.4)
+    text = text_of(path)
+    assert "2.40 ms on Board pixel1, as a model of the device predicts, 96 % of its budget of 2.5 ms" in text
+    assert "Predicted latency 2.400 ms budget 2.5 ms, 96 % used" in text
+    assert "Expected latency against the budget" in text and "dashed vertical line is the budget" not in text
+    assert latency.predictions(read(path))[0].name == "pixel1"
+
+
+def test_a_search_that_runs(path):
+    samples.run(path, samples.TINY, "vgg11", rounds=5, without_bei=False)
+    done = samples.unfinished_search(path)
+    (path / "latency.json").unlink()
+    damaged = path / f"checkpoints/search/step-{done + 1:06d}"
+    damaged.mkdir()
+    (damaged / "state.json").write_text('{"history": [')
+    text = text_of(path)
+    assert f"Search {done} rounds of 5 so far" in text and "The search goes on." in text
+    assert "Channels per layer" in text and "Expected memory" in text and "could not be drawn" not in text
+    run = read(path)
+    assert len(run.rounds) == done and run.rounds[0]["choices"].keys() == samples.TINY.keys()
+    assert None not in run.expected_cost
+
+
+def test_a_training_that_runs(path):
+    history = [{"epoch": epoch, "loss": 2.0, "accuracy": 0.3} for epoch in (1, 2, 3)]
+    for key in ("searched", "uniform-9.00"):
+        state = path / f"checkpoints/train-{key}/step-000003/state.json"
+        state.parent.mkdir(parents=True)
+        state.write_text(json.dumps({"epoch": 3, "history": history}))
+    assert stages(path) == {"train-uniform-9.00": history}
+    text = text_of(path)
+    assert "4 networks, uniform, ratio 9.00 after 3 epochs" in text and "still in training" in text
+
+
+def test_files_of_plots_have_paper_a_margin_and_a_title(path):
+    page.write(path)
+    for file in (path / "plots").iterdir():
+        root = ElementTree.parse(file).getroot()
+        title, paper = list(root)[:2]
+        assert title.text and paper.get("style") == "fill: #ffffff"
+        x, y, width, height = (float(number) for number in root.get("viewBox").split())
+        assert x < 0 and y < 0 and (float(root.get("width")), float(root.get("height"))) == (width, height)
+        assert [float(paper.get(key)) for key in ("x", "y", "width", "height")] == [x, y, width, height]
+
+
+def test_many_layers_keep_their_sum():
+    layers = {f"layer{i}": [{"a": float(i)}, {"a": 1.0, "b": 2.0}] for i in range(40)}
+    shown = bars.largest(layers, 10)
+    assert len(shown) == 11 and list(shown)[-1] == "30 others"
+    for panel, total in ((0, sum(range(40))), (1, 120.0)):
+        assert sum(sum(parts[panel].values()) for parts in shown.values()) == total
+
+
+def test_the_command_line(path):
+    done = subprocess.run(
+        [sys.executable, "-m", "tfbnas.report", str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and Path(done.stdout.strip()) == path / "report.html"
+    done = subprocess.run(
+        [sys.executable, "-m", "tfbnas.report", str(path / "none")], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "run_directory" in done.stderr
