@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfbnas.errors import UserError
 from tfbnas.layers import BatchNormalization, Dense, FloatConv2D, LearnedStep, OpenWidth
 from tfbnas.layers.width import (
     LAYOUT_MULTIPLE,
@@ -114,3 +115,16 @@ def test_network_of_open_widths_computes_what_the_plain_one_does(sizes, image_ba
     for left, right in zip(opened.weights, plain.weights, strict=True):
         assert left.name.split("/")[-1] == right.name.split("/")[-1]
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-5)
+
+
+def test_tensors_of_different_widths_cannot_be_added():
+    inputs = tf.keras.Input((8, 8, 3))
+    branches = [FloatConv2D(OpenWidth(name, 8), 3)(inputs) for name in "ab"]
+    total = tf.keras.layers.Add(name="sum")(branches)
+    with pytest.raises(UserError, match="one width.*'sum'.*'a'.*'b'"):
+        BatchNormalization()(total)
+
+
+def test_a_keras_layer_refuses_an_open_width_in_words():
+    with pytest.raises(UserError, match="tfbnas.layers.*'a'"):
+        tf.keras.layers.Conv2D(OpenWidth("a", 8), 3)

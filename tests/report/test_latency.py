@@ -1,4 +1,4 @@
-"""Predicted and measured times on the page: against the files, kept apart from each other, and where they are missing."""
+"""Predicted and measured times on the page, against the files; budgets of time; runs that go on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 import report_samples as samples
 
-from tfbnas.report import bars, latency, page, style
+from tfbnas.report import __main__, bars, latency, page, style
 from tfbnas.report.reading import read
 from tfbnas.report.unfinished import stages
 
@@ -32,6 +32,16 @@ def measure(path: Path, **options) -> dict:
     result = samples.benchmark(samples.export(samples.TINY), **options)
     (path / "benchmark.json").write_text(json.dumps(result))
     return result
+
+
+DRAWINGS = style.svg
+BLANK = '<svg viewBox="0 0 9 9" width="9pt" height="9pt" xmlns="http://www.w3.org/2000/svg"></svg>'
+
+
+@pytest.fixture(autouse=True)
+def words_only(monkeypatch):
+    """Drawing takes most of the time of a page, and these tests read its words."""
+    monkeypatch.setattr(page.style, "svg", lambda drawing, narrow=False: BLANK)
 
 
 def text_of(path: Path) -> str:
@@ -147,7 +157,8 @@ def test_x86_times_are_no_headline(path):
         [],
     ],
 )
-def test_damaged_files_cost_nothing_else(path, content):
+def test_damaged_files_cost_nothing_else(path, content, monkeypatch):
+    monkeypatch.setattr(page.style, "svg", lambda drawing, narrow=False: style.draw(drawing, narrow=narrow) and BLANK)
     (path / "latency.json").write_text(json.dumps(content))
     (path / "benchmark.json").write_text(json.dumps({"mean": 2.0, "operators": 5, "warnings": 1, "device": None}))
     text = text_of(path)
@@ -163,7 +174,8 @@ def test_a_latency_budget(path):
     assert latency.predictions(read(path))[0].name == "pixel1"
 
 
-def test_a_search_that_runs(path):
+def test_a_search_that_runs(path, monkeypatch):
+    monkeypatch.setattr(page.style, "svg", lambda drawing, narrow=False: style.draw(drawing, narrow=narrow) and BLANK)
     samples.run(path, samples.TINY, "vgg11", rounds=5, without_bei=False)
     done = samples.unfinished_search(path)
     (path / "latency.json").unlink()
@@ -189,7 +201,8 @@ def test_a_training_that_runs(path):
     assert "4 networks, uniform, ratio 9.00 after 3 epochs" in text and "still in training" in text
 
 
-def test_files_of_plots_have_paper_a_margin_and_a_title(path):
+def test_files_of_plots_have_paper_a_margin_and_a_title(path, monkeypatch):
+    monkeypatch.setattr(page.style, "svg", DRAWINGS)
     page.write(path)
     for file in (path / "plots").iterdir():
         root = ElementTree.parse(file).getroot()
@@ -208,12 +221,9 @@ def test_many_layers_keep_their_sum():
         assert sum(sum(parts[panel].values()) for parts in shown.values()) == total
 
 
-def test_the_command_line(path):
-    done = subprocess.run(
-        [sys.executable, "-m", "tfbnas.report", str(path)], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0 and Path(done.stdout.strip()) == path / "report.html"
-    done = subprocess.run(
-        [sys.executable, "-m", "tfbnas.report", str(path / "none")], capture_output=True, text=True, timeout=60
-    )
+def test_the_command_line(tmp_path, capsys):
+    assert __main__.main([str(tmp_path)]) == 0
+    assert Path(capsys.readouterr().out.strip()) == tmp_path / "report.html"
+    command = [sys.executable, "-m", "tfbnas.report", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "Traceback" not in done.stderr and "run_directory" in done.stderr

@@ -92,7 +92,8 @@ def test_variables_have_the_size_of_the_widest_candidate(falling):
 
 
 def test_history_tells_both_phases_and_the_cost(falling):
-    _, _, history = falling
+    search, _, history = falling
+    np.testing.assert_array_equal(search.noise, 0)  # outside of a step masks are the expected ones
     assert set(history) == {"loss", "accuracy", "validation_loss", "validation_accuracy", "cost", "sigma"}
     assert all(len(values) == 6 and np.all(np.isfinite(values)) for values in history.values())
     costs = history["cost"]
@@ -218,6 +219,9 @@ def test_without_best_effort_nothing_is_kept(chains):
         search.cluster(1)
         same = kernel.numpy()[..., : before.shape[-1]] == before
         assert np.all(same) if best_effort else not np.any(same)
+        before = kernel.numpy()
+        search.cluster(2)
+        assert np.array_equal(kernel.numpy(), before) == best_effort  # every round draws new values of its own
 
 
 def test_a_start_below_the_least_ratio_is_raised_to_it(chains):

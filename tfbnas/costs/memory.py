@@ -75,6 +75,7 @@ class Memory:
         total: Any = 0.0
         for operation in operations:
             if operation.kind not in WEIGHTED:
+                total += 4.0 * operation.other_weights
                 continue
             _, outputs, product = moments(operation.inputs, operation.outputs)
             if operation.kind == "normalization":

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 import tfbnas.layers as tfl
 from tfbnas.costs import fusing
 from tfbnas.costs.fusing import Graph
+from tfbnas.errors import UserError
 from tfbnas.layers.width import Channels, channels_of
 
 WEIGHTED = ("convolution", "dense", "normalization")
@@ -36,6 +38,7 @@ class Operation:
       reads_bits: Whether its input is binary.
       writes_bits: Whether its output is bits that are never unpacked.
       folded: Whether the deployed network computes it within the operator in front.
+      other_weights: Number of weights of a kind that is not in WEIGHTED, all float when deployed.
     """
 
     layer: str
@@ -52,13 +55,17 @@ class Operation:
     reads_bits: bool = False
     writes_bits: bool = False
     folded: bool = False
+    other_weights: int = 0
 
 
 def trace(model: tf.keras.Model) -> list[Operation]:
     """The operations of a functional model, in the order of its layers.
 
-    Those without weights are what Larq Compute Engine adds or leaves between the layers that have some: quantising,
-    additions, pools, activations.
+    Weights of kinds that Larq Compute Engine has no binary operator for are float when deployed. The operations without
+    weights are what it adds or leaves between the others: quantising, additions, pools, activations.
+
+    Raises:
+      UserError: The model holds another model.
     """
     graph = Graph(model)
     operations = []
@@ -91,6 +98,13 @@ def _operation(graph: Graph, layer: tf.keras.layers.Layer) -> list[Operation]:
     inputs, outputs = tf.nest.flatten(layer.input)[0], tf.nest.flatten(layer.output)[0]
     height, width = _size(outputs)
     common: dict[str, Any] = {"layer": layer.name, "kind": kind, "height": height, "width": width}
+    if isinstance(layer, tf.keras.Model):
+        raise UserError(
+            f"Expected a model of layers. Received: {layer.name!r}, a model within it, whose costs cannot be seen; "
+            "call its layers one by one."
+        )
+    if kind not in WEIGHTED:
+        common["other_weights"] = sum(int(np.prod(weight.shape)) for weight in layer.weights)
     if kind == "unknown" or None in (height, width) and kind not in WEIGHTED:
         # Nothing that is asked about weights may fail because of a layer that has none.
         return [Operation(binary=False, kernel_size=(1, 1), inputs=0, outputs=0, bias=False, **common)]

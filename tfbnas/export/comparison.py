@@ -84,8 +84,8 @@ def parity(
       seed: Of the random inputs. Default: 0.
 
     Raises:
-      ExportError: Outputs differ by more than rounding can do, or a predicted class does; or the Keras model
-        gives NaN or infinite outputs (which LCE would hide).
+      ExportError: Outputs or predicted classes differ by more than rounding can do; or the Keras model gives NaN or
+        infinite outputs (which LCE would hide).
       UserError: `images` does not fit the model.
     """
     center, deviation = 0.0, 1.0

@@ -7,7 +7,7 @@ import operator
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import tensorflow as tf
 
@@ -39,7 +39,7 @@ def aligned_activations() -> Iterator[None]:
 def maybe_aligned(channels: Channels, name: str) -> Channels:
     """The channels a layer should work with: an OpenWidth inside `aligned_activations` where that is faster."""
     if _aligned and not isinstance(channels, OpenWidth) and channels % LAYOUT_MULTIPLE:
-        return OpenWidth(name, channels)
+        return OpenWidth(name, channels, fixed=True)
     return channels
 
 
@@ -55,6 +55,7 @@ class OpenWidth:
       name: Name of the choice; the key under which an Architecture stores the chosen number.
       base: Channels of the network as published (expansion ratio 1).
       size: Channels that the variables have at first. Default: `base`.
+      fixed: Whether the number is given and only the layout is open (see `aligned_activations`). Default: False.
 
     Attributes:
       size: Scalar int32 variable, channels of the variables now.
@@ -62,15 +63,24 @@ class OpenWidth:
         multiplies its output; `None` keeps all channels. A search method sets it.
     """
 
-    def __init__(self, name: str, base: int, *, size: int | None = None):
+    def __init__(self, name: str, base: int, *, size: int | None = None, fixed: bool = False):
         self.name = name
         self.base = base
+        self.fixed = fixed
         self.size = tf.Variable(size or base, dtype=tf.int32, trainable=False, name=f"{name}/size")
         self.mask: Callable[[], tf.Tensor] | None = None
 
     def layout(self) -> tf.Tensor:
         """Channels of activations now: `size`, rounded up."""
         return -(-self.size // LAYOUT_MULTIPLE) * LAYOUT_MULTIPLE
+
+    def _no_number(self, *_: object) -> NoReturn:
+        raise UserError(
+            f"Expected a layer of tfbnas.layers for the open width {self.name!r}. Received: one that needs a number."
+        )
+
+    # What Keras' own layers do with a number of channels; without these they fail with a bare TypeError.
+    __index__ = __int__ = __lt__ = __le__ = __gt__ = __ge__ = _no_number
 
     def __repr__(self) -> str:
         return f"OpenWidth({self.name!r}, base={self.base})"
@@ -198,7 +208,8 @@ def channels_of(tensor) -> Channels:
     is taken to keep the channels of its first input.
 
     Raises:
-      UserError: An image of open width is flattened: its features are no channels.
+      UserError: An image of open width is flattened: its features are no channels. Or tensors of different widths are
+        combined.
     """
     if tensor.shape[-1] is not None:
         return int(tensor.shape[-1])
@@ -206,7 +217,9 @@ def channels_of(tensor) -> Channels:
     for attribute in ("filters", "units"):
         if (channels := getattr(history.layer, attribute, None)) is not None:
             return channels
-    source = tf.nest.flatten(history.layer.get_input_at(history.node_index))[0]
+    sources = tf.nest.flatten(history.layer.get_input_at(history.node_index))
+    _check_one_width(history.layer, [channels_of(source) for source in sources])
+    source = sources[0]
     reshapes = isinstance(history.layer, tf.keras.layers.Flatten | tf.keras.layers.Reshape)
     if reshapes and any(size != 1 for size in source.shape[1:-1]):
         # Its features would have the zeros of the layout in between, and move when the width is resized.
@@ -217,3 +230,21 @@ def channels_of(tensor) -> Channels:
             f"{LAYOUT_MULTIPLE}."
         )
     return channels_of(source)
+
+
+def _check_one_width(layer: tf.keras.layers.Layer, channels: Sequence[Channels]) -> None:
+    """Refuses what the layout would hide at first: sums of tensors whose numbers of channels can grow apart."""
+    first = channels[0]
+    for other in channels[1:]:
+        fixed = all(not isinstance(c, OpenWidth) or c.fixed for c in (first, other))
+        if other is first or (fixed and present_size(other) == present_size(first)):
+            continue
+        raise UserError(
+            f"Expected tensors of one width at the layer {layer.name!r}. Received: {first!r} and {other!r}; ask for "
+            "the width once and give it to the layers of all that is combined."
+        )
+    if len(channels) > 1 and isinstance(layer, tf.keras.layers.Concatenate):
+        raise UserError(
+            f"Expected given channel numbers at the Concatenate {layer.name!r}. Received: {first!r}; open widths can "
+            "be added, not concatenated."
+        )
