@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -36,3 +37,17 @@ def test_the_first_example_is_about_15_lines():
 @pytest.mark.parametrize("code", BLOCKS[1:])
 def test_the_other_examples_run(code, tmp_path):
     run(code, tmp_path)
+
+
+def test_nothing_is_left_to_fill_in():
+    assert not re.findall(r"@[A-Z_]+@|TODO", README.read_text(encoding="utf-8"))
+
+
+def test_links_and_commands_lead_somewhere():
+    text = README.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (README.parent / target).exists(), target
+    for module in set(re.findall(r"python -m (tfbnas[\w.]*)", text)):
+        assert importlib.util.find_spec(module) is not None, module
+    for script in set(re.findall(r"python (tools/\w+\.py)", text)):
+        assert (README.parent / script).exists(), script

@@ -201,16 +201,15 @@ def test_a_training_that_runs(path):
     assert "4 networks, uniform, ratio 9.00 after 3 epochs" in text and "still in training" in text
 
 
-def test_files_of_plots_have_paper_a_margin_and_a_title(path, monkeypatch):
-    monkeypatch.setattr(page.style, "svg", DRAWINGS)
-    page.write(path)
-    for file in (path / "plots").iterdir():
-        root = ElementTree.parse(file).getroot()
-        title, paper = list(root)[:2]
-        assert title.text and paper.get("style") == "fill: #ffffff"
-        x, y, width, height = (float(number) for number in root.get("viewBox").split())
-        assert x < 0 and y < 0 and (float(root.get("width")), float(root.get("height"))) == (width, height)
-        assert [float(paper.get(key)) for key in ("x", "y", "width", "height")] == [x, y, width, height]
+def test_files_of_plots_have_paper_a_margin_and_a_title():
+    document = style.standalone(DRAWINGS(lambda narrow: style.canvas(narrow, 100)[0]), title="A < B & C")
+    root = ElementTree.fromstring(document)
+    title, paper = list(root)[:2]
+    assert title.text == "A < B & C" and paper.get("style") == "fill: #ffffff"
+    x, y, width, height = (float(number) for number in root.get("viewBox").split())
+    assert x < 0 and y < 0 and (float(root.get("width")), float(root.get("height"))) == (width, height)
+    assert width == pytest.approx(style.PAGE_WIDTH - 2 * x) and height == pytest.approx(100 - 2 * y)
+    assert [float(paper.get(key)) for key in ("x", "y", "width", "height")] == [x, y, width, height]
 
 
 def test_many_layers_keep_their_sum():

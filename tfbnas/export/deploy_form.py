@@ -121,7 +121,8 @@ def _check(graph: Graph) -> None:
             if others or call.outputs[0] in graph.outputs:
                 raise UserError(
                     f"Expected the bits of LearnedStep {call.name!r} to be read by BinaryConv2D or BinaryDense only. "
-                    f"Received: {others[0] if others else 'the model output'!r} reads them; move that layer in front of it."
+                    f"Received: {others[0] if others else 'the model output'!r} reads them; move that layer in front "
+                    "of it."
                 )
         if isinstance(layer, _BINARY):
             writer = writers.get(call.inputs[0])

@@ -19,8 +19,8 @@ from tfbnas.export.auditing import Row, Sizes, audit, check, sizes, table
 from tfbnas.export.comparison import Parity, check_images, parity
 from tfbnas.export.convert import convert, versions, write_saved_model
 from tfbnas.export.deploy_form import deploy_with_notes
-from tfbnas.quiet import captured
 from tfbnas.files import atomic_write, write_json
+from tfbnas.quiet import captured
 
 
 @dataclass

@@ -218,7 +218,8 @@ def channels_of(tensor) -> Channels:
         if (channels := getattr(history.layer, attribute, None)) is not None:
             return channels
     sources = tf.nest.flatten(history.layer.get_input_at(history.node_index))
-    _check_one_width(history.layer, [channels_of(source) for source in sources])
+    channels = [channels_of(source) for source in sources]
+    _check_one_width(history.layer, channels)
     source = sources[0]
     reshapes = isinstance(history.layer, tf.keras.layers.Flatten | tf.keras.layers.Reshape)
     if reshapes and any(size != 1 for size in source.shape[1:-1]):
@@ -229,7 +230,7 @@ def channels_of(tensor) -> Channels:
             "GlobalAveragePooling2D there, or give the channels as a number, a multiple of "
             f"{LAYOUT_MULTIPLE}."
         )
-    return channels_of(source)
+    return channels[0]
 
 
 def _check_one_width(layer: tf.keras.layers.Layer, channels: Sequence[Channels]) -> None:

@@ -46,7 +46,13 @@ def run(command: Command[Settings], network: str) -> None:
 
         train("searched", "DMS", lambda: architecture)
         stages.export_stage(
-            directory, "searched", images, settings.train, settings.export, precision=settings.precision
+            directory,
+            "searched",
+            images,
+            settings.train,
+            settings.export,
+            precision=settings.precision,
+            tables=[settings.budget.device] if settings.budget.cost == "latency" else [],
         )
         stages.report.write(directory.path)
         if settings.baselines.equal_memory:
