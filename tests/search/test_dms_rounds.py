@@ -9,6 +9,7 @@ from tfbnas.architecture import Architecture
 from tfbnas.costs import Budget, Memory
 from tfbnas.errors import UserError
 from tfbnas.layers import BatchNormalization, Dense, FloatConv2D
+from tfbnas.search import dms
 from tfbnas.search.dms import DMS
 
 
@@ -290,3 +291,59 @@ def test_architecture_carries_what_rebuilds_the_network(chains):
     found = chains.make(binary=False, compiled=False).architecture()
     assert found == Architecture("dms", "test-chain", {"a": 12, "b": 9}, (8, 8, 3), 4, {"binary": False})
     assert networks.build(found).output_shape == (None, 4)
+
+
+class Numbered:
+    """Data whose images hold the number of their epoch and batch; has the methods of `tfbnas.data.Split` that are used."""
+
+    def __init__(self):
+        self.seeds = set()
+
+    def steps(self, batch_size):
+        return 2
+
+    def epoch(self, epoch, batch_size, *, seed, augment):
+        self.seeds.add(seed)
+        assert augment
+
+        def batch(index):
+            number = tf.cast(10 * epoch + index, tf.float32)
+            return tf.fill([batch_size, 8, 8, 3], number), tf.zeros([batch_size], tf.int64)
+
+        return tf.data.Dataset.range(2).map(batch)
+
+
+@pytest.mark.parametrize("initial_round", [0, 1])
+def test_every_round_sees_its_own_epochs_of_both_halves(chains, initial_round):
+    search, train, validation, seen = chains.make(seed=7), Numbered(), Numbered(), []
+    search.run_eagerly = True
+
+    def spy(phase):
+        def step(images, labels):
+            seen.append((phase, int(images[0, 0, 0, 0])))
+            return tf.constant(0.0), tf.zeros([len(images), 4])
+
+        return step
+
+    search.weight_step, search.architecture_step = spy("weights"), spy("mu")
+    options = {"weight_epochs": 2, "architecture_steps": 3, "batch_size": 4}
+    search.fit(train, validation, rounds=3, initial_round=initial_round, **options)
+    expected = []
+    for first in (0, 2, 4)[initial_round:]:
+        expected += [("weights", 10 * epoch + batch) for epoch in (first, first + 1) for batch in (0, 1)]
+        expected += [("mu", 10 * first), ("mu", 10 * first + 1), ("mu", 10 * first + 10)]
+    assert seen == expected
+    assert train.seeds == {7} and validation.seeds == {8}
+
+
+def test_epochs_of_weights_within_a_round_are_told_apart():
+    running = [{"loss": 3.0}, {"loss": 2.5}, {"loss": 2.0}]
+    assert dms._of_each_epoch(running) == [{"loss": 3.0}, {"loss": 2.0}, {"loss": 1.0}]
+    assert dms._of_each_epoch([]) == []
+
+
+def test_a_round_knows_the_losses_of_its_epochs(chains, image_batches):
+    search = chains.make()
+    history = search.fit(image_batches(), image_batches(seed=1), rounds=1, weight_epochs=3, verbose=False).history
+    losses = [entry["loss"] for entry in search.epochs_of_round]
+    assert len(losses) == 3 and np.mean(losses) == pytest.approx(history["loss"][0], rel=1e-5)

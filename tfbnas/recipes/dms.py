@@ -133,12 +133,13 @@ def search_stage(
             weight_optimizer=search.optimizer,
             architecture_optimizer=search.architecture_optimizer,
         )
-        done, state = checkpoints.restore() or (0, {"history": [], "choices": []})
-        choices: list[dict[str, Any]] = list(state["choices"])
+        done, state = checkpoints.restore() or (0, {"history": [], "choices": [], "epochs": []})
+        choices, epochs = list(state["choices"]), list(state["epochs"])
 
         def record() -> dict[str, Any]:
             choices.append(search.choices())
-            return {"choices": choices}
+            epochs.append(search.epochs_of_round)
+            return {"choices": choices, "epochs": epochs}
 
         def scalars() -> dict[str, float]:
             rows = search.choices().items()
@@ -178,8 +179,14 @@ def search_stage(
             )
             state = checkpoints.state()
         history = [
-            {**entry, "round": entry["epoch"] - 1, settings.budget.cost: entry["cost"], "choices": row}
-            for entry, row in zip(state["history"], state["choices"], strict=True)
+            {
+                **entry,
+                "round": entry["epoch"] - 1,
+                settings.budget.cost: entry["cost"],
+                "choices": state["choices"][index],
+                "epochs": state["epochs"][index],
+            }
+            for index, entry in enumerate(state["history"])
         ]
         return {
             "seconds": sum(entry["seconds"] for entry in history),

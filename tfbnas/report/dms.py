@@ -97,7 +97,7 @@ def figures(run: Run) -> Sequence[Figure]:
             Figure(
                 "training-error",
                 "Training error during the search",
-                "Error on the training half, after each epoch of weights. "
+                "Error on the training half, as the mean over each epoch while the weights were trained. "
                 + (
                     "Pale vertical lines mark where a new round changes the widths. "
                     if draw.boundaries(history)

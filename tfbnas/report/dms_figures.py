@@ -148,7 +148,7 @@ def training_error(run: Run, narrow: bool) -> Canvas:
     dots = "o" if len(x) < 3 else None
     label = "With best-effort initialisation"
     axis.plot(x, y, color=style.COLORS["accent"], marker=dots, lw=1.6, label=label, gid="error:search")
-    axis.set_xlabel("Epoch of weights")
+    axis.set_xlabel("Epoch of weights" if any(row.get("epochs") for row in run.rounds) else "Round")
     axis.set_ylabel("Training error (%)")
     style.whole_numbers(axis)
     style.below(figure, axis, columns=1 if narrow else 2, last_first=True)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,7 @@ class DMS(tf.keras.Model):
         self.noise = tf.Variable(tf.zeros([count, 3]), name="noise", trainable=False)
         self.steps = tf.Variable(0, dtype=tf.int64, name="steps", trainable=False)
         self.latest_cost = tf.Variable(0.0, name="latest_cost", trainable=False)
-        self._round_sigma = float(initial_sigma)
+        self._last_round = _LastRound(float(initial_sigma))
         self._masks: tuple[tf.Tensor, ...] | None = None
         for index, width in enumerate(self._widths):
             width.mask = functools.partial(self._mask, index)
@@ -187,6 +188,11 @@ class DMS(tf.keras.Model):
         return self.budget.cost.expected(self.operations, closed)
 
     @property
+    def epochs_of_round(self) -> list[dict[str, float]]:
+        """Loss and accuracy of each epoch of weights in the last finished round."""
+        return self._last_round.epochs
+
+    @property
     def state(self) -> list[tf.Variable]:
         """All variables of the search beside the network's weights and the optimisers'."""
         sizes = [width.size for width in self._widths]
@@ -198,7 +204,7 @@ class DMS(tf.keras.Model):
         return {
             width.name: {
                 "mu": float(mu),
-                "sigma": self._round_sigma,
+                "sigma": self._last_round.sigma,
                 "base": width.base,
                 "channels": closed[width.name],
                 "ratio": closed[width.name] / width.base,
@@ -272,7 +278,7 @@ class DMS(tf.keras.Model):
         The bounds are those of the new sigma: a width moves in a round at most as far as the next, narrower candidates
         reach from the last anchor, so that the steps of the search are annealed with its range.
         """
-        self._round_sigma = float(self.sigma.numpy())
+        self._last_round.sigma = float(self.sigma.numpy())
         beta = logistic.deflation(self.initial_sigma, self.final_sigma, rounds)
         self.sigma.assign(self.initial_sigma * beta ** min(round_index + 1, rounds - 1))
         self.mu.assign(self._bounded(self.mu))
@@ -358,7 +364,7 @@ class DMS(tf.keras.Model):
             epochs=rounds,
             initial_epoch=initial_round,
             steps_per_epoch=weight_steps + architecture_steps,
-            callbacks=[_Rounds(rounds), *bar, *callbacks],
+            callbacks=[_Rounds(rounds, weight_steps // weight_epochs, weight_epochs), *bar, *callbacks],
             verbose=0,
         )
 
@@ -424,22 +430,47 @@ class DMS(tf.keras.Model):
         return cost + tf.stop_gradient(self.cost_when_clustered() - cost)
 
 
-class _Rounds(tf.keras.callbacks.Callback):
-    """What Algorithm 1 does between rounds."""
+@dataclass
+class _LastRound:
+    """Facts of the last finished round. (Not attributes of the model: Keras would wrap the list.)"""
 
-    def __init__(self, rounds: int):
+    sigma: float
+    epochs: list[dict[str, float]] = field(default_factory=list)
+
+
+class _Rounds(tf.keras.callbacks.Callback):
+    """What Algorithm 1 does between rounds, and what a round's epochs of weights came to."""
+
+    def __init__(self, rounds: int, steps_per_epoch: int, weight_epochs: int):
         super().__init__()
+        self._supports_tf_logs = True  # else Keras would wait for the numbers of every step
         self.rounds = rounds
+        self.steps_per_epoch, self.weight_epochs = steps_per_epoch, weight_epochs
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch > 0:
             self.model.cluster(epoch)
         self.model.latest_cost.assign(self.model.cost_when_clustered())
+        self.means: list[dict[str, float]] = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        epochs, rest = divmod(batch + 1, self.steps_per_epoch)
+        if not rest and epochs <= self.weight_epochs:
+            self.means.append({name: float(logs[name]) for name in ("loss", "accuracy")})
 
     def on_epoch_end(self, epoch, logs=None):
         logs["sigma"] = float(self.model.sigma.numpy())
         self.model.deflate(epoch, self.rounds)
         logs["cost"] = float(self.model.latest_cost.numpy())
+        self.model._last_round.epochs = _of_each_epoch(self.means)
+
+
+def _of_each_epoch(means: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """The mean of each epoch, from the running means after 1, 2, ... epochs of equal length."""
+    before: list[Mapping[str, float]] = [dict.fromkeys(means[0], 0.0) if means else {}, *means]
+    return [
+        {name: k * mean[name] - (k - 1) * before[k - 1][name] for name in mean} for k, mean in enumerate(means, start=1)
+    ]
 
 
 def _check_widths(network: str, widths: Sequence[OpenWidth], operations: Sequence[Operation]) -> None:
