@@ -9,8 +9,8 @@ from tfbnas.architecture import Architecture
 from tfbnas.costs import Budget, Memory
 from tfbnas.errors import UserError
 from tfbnas.layers import BatchNormalization, Dense, FloatConv2D
-from tfbnas.search import dms
 from tfbnas.search.dms import DMS
+from tfbnas.search.rounds import of_each_epoch
 
 
 class Record(tf.keras.callbacks.Callback):
@@ -294,7 +294,7 @@ def test_architecture_carries_what_rebuilds_the_network(chains):
 
 
 class Numbered:
-    """Data whose images hold the number of their epoch and batch; has the methods of `tfbnas.data.Split` that are used."""
+    """Data whose images hold the number of their epoch and batch, with the methods of a Split that are used."""
 
     def __init__(self):
         self.seeds = set()
@@ -338,8 +338,8 @@ def test_every_round_sees_its_own_epochs_of_both_halves(chains, initial_round):
 
 def test_epochs_of_weights_within_a_round_are_told_apart():
     running = [{"loss": 3.0}, {"loss": 2.5}, {"loss": 2.0}]
-    assert dms._of_each_epoch(running) == [{"loss": 3.0}, {"loss": 2.0}, {"loss": 1.0}]
-    assert dms._of_each_epoch([]) == []
+    assert of_each_epoch(running) == [{"loss": 3.0}, {"loss": 2.0}, {"loss": 1.0}]
+    assert of_each_epoch([]) == []
 
 
 def test_a_round_knows_the_losses_of_its_epochs(chains, image_batches):

@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,16 +31,13 @@ from tfbnas.layers.resizing import make_growable, resize
 from tfbnas.layers.width import OpenWidth
 from tfbnas.networks import construct
 from tfbnas.search import logistic
+from tfbnas.search.rounds import ARCHITECTURE, WEIGHTS, LastRound, Rounds, epochs_of, steps_of, tagged
 
 
 def _check_ratios(**values: float) -> None:
     for name, value in values.items():
         if not value > 0:
             raise UserError(f"Expected `{name}` to be positive. Received: {name}={value}.")
-
-
-WEIGHTS, ARCHITECTURE = 0, 1
-"""Phases of a round: which half of the training data a batch comes from and what it updates."""
 
 
 class DMS(tf.keras.Model):
@@ -130,7 +126,7 @@ class DMS(tf.keras.Model):
         self.noise = tf.Variable(tf.zeros([count, 3]), name="noise", trainable=False)
         self.steps = tf.Variable(0, dtype=tf.int64, name="steps", trainable=False)
         self.latest_cost = tf.Variable(0.0, name="latest_cost", trainable=False)
-        self._last_round = _LastRound(float(initial_sigma))
+        self._last_round = LastRound(float(initial_sigma))
         self._masks: tuple[tf.Tensor, ...] | None = None
         for index, width in enumerate(self._widths):
             width.mask = functools.partial(self._mask, index)
@@ -345,16 +341,16 @@ class DMS(tf.keras.Model):
         Returns:
           Keras history: loss, accuracy, validation_loss, validation_accuracy, cost and sigma of each round.
         """
-        weight_steps = weight_epochs * _steps(train, batch_size)
-        one_pass = _steps(validation_data, batch_size)
+        weight_steps = weight_epochs * steps_of(train, batch_size)
+        one_pass = steps_of(validation_data, batch_size)
         architecture_steps = architecture_steps or one_pass
         passes = -(-architecture_steps // one_pass)
 
         def one_round(index: tf.Tensor) -> tf.data.Dataset:
-            weights = _epochs(train, batch_size, self.seed, index * weight_epochs, weight_epochs).take(weight_steps)
-            architecture = _epochs(validation_data, batch_size, self.seed + 1, index * passes, passes)
-            return weights.map(functools.partial(_tagged, WEIGHTS)).concatenate(
-                architecture.take(architecture_steps).map(functools.partial(_tagged, ARCHITECTURE))
+            weights = epochs_of(train, batch_size, self.seed, index * weight_epochs, weight_epochs).take(weight_steps)
+            architecture = epochs_of(validation_data, batch_size, self.seed + 1, index * passes, passes)
+            return weights.map(functools.partial(tagged, WEIGHTS)).concatenate(
+                architecture.take(architecture_steps).map(functools.partial(tagged, ARCHITECTURE))
             )
 
         bar = [Progress("search", describe=self._describe)] if verbose else []
@@ -364,7 +360,7 @@ class DMS(tf.keras.Model):
             epochs=rounds,
             initial_epoch=initial_round,
             steps_per_epoch=weight_steps + architecture_steps,
-            callbacks=[_Rounds(rounds, weight_steps // weight_epochs, weight_epochs), *bar, *callbacks],
+            callbacks=[Rounds(rounds, weight_steps // weight_epochs, weight_epochs), *bar, *callbacks],
             verbose=0,
         )
 
@@ -430,49 +426,6 @@ class DMS(tf.keras.Model):
         return cost + tf.stop_gradient(self.cost_when_clustered() - cost)
 
 
-@dataclass
-class _LastRound:
-    """Facts of the last finished round. (Not attributes of the model: Keras would wrap the list.)"""
-
-    sigma: float
-    epochs: list[dict[str, float]] = field(default_factory=list)
-
-
-class _Rounds(tf.keras.callbacks.Callback):
-    """What Algorithm 1 does between rounds, and what a round's epochs of weights came to."""
-
-    def __init__(self, rounds: int, steps_per_epoch: int, weight_epochs: int):
-        super().__init__()
-        self._supports_tf_logs = True  # else Keras would wait for the numbers of every step
-        self.rounds = rounds
-        self.steps_per_epoch, self.weight_epochs = steps_per_epoch, weight_epochs
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch > 0:
-            self.model.cluster(epoch)
-        self.model.latest_cost.assign(self.model.cost_when_clustered())
-        self.means: list[dict[str, float]] = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        epochs, rest = divmod(batch + 1, self.steps_per_epoch)
-        if not rest and epochs <= self.weight_epochs:
-            self.means.append({name: float(logs[name]) for name in ("loss", "accuracy")})
-
-    def on_epoch_end(self, epoch, logs=None):
-        logs["sigma"] = float(self.model.sigma.numpy())
-        self.model.deflate(epoch, self.rounds)
-        logs["cost"] = float(self.model.latest_cost.numpy())
-        self.model._last_round.epochs = _of_each_epoch(self.means)
-
-
-def _of_each_epoch(means: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-    """The mean of each epoch, from the running means after 1, 2, ... epochs of equal length."""
-    before: list[Mapping[str, float]] = [dict.fromkeys(means[0], 0.0) if means else {}, *means]
-    return [
-        {name: k * mean[name] - (k - 1) * before[k - 1][name] for name in mean} for k, mean in enumerate(means, start=1)
-    ]
-
-
 def _check_widths(network: str, widths: Sequence[OpenWidth], operations: Sequence[Operation]) -> None:
     masked = {id(operation.outputs) for operation in operations if operation.kind == "normalization"}
     for width in widths:
@@ -483,23 +436,3 @@ def _check_widths(network: str, widths: Sequence[OpenWidth], operations: Sequenc
             )
     if not widths:
         raise UserError(f"Expected a network with choices. Received: the network {network!r}, which asks for none.")
-
-
-def _tagged(phase: int, images, labels):
-    return phase, images, labels
-
-
-def _steps(data, batch_size: int) -> int:
-    if hasattr(data, "steps"):
-        return data.steps(batch_size)
-    steps = int(data.cardinality())
-    if steps <= 0:
-        raise UserError(f"Expected a finite, non-empty dataset. Received one of cardinality {steps}.")
-    return steps
-
-
-def _epochs(data, batch_size: int, seed: int, first: tf.Tensor, count: int) -> tf.data.Dataset:
-    """`count` epochs of training batches from epoch `first` on."""
-    if not hasattr(data, "epoch"):
-        return data.repeat(count)
-    return tf.data.Dataset.range(count).flat_map(lambda k: data.epoch(first + k, batch_size, seed=seed, augment=True))
