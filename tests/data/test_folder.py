@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import make_folder, make_images, write_png
+from data_files import make_folder, make_images, write_png
 
 import tfbnas  # noqa: F401
 from tfbnas import data

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import make_images, make_tfds
+from data_files import make_images, make_tfds
 
 import tfbnas  # noqa: F401
 from tfbnas import data

@@ -7,7 +7,7 @@ import make_quick_dataset
 import numpy as np
 import prepare_cifar10
 import pytest
-from conftest import make_images, write_png
+from data_files import make_images, write_png
 
 import tfbnas  # noqa: F401
 from tfbnas import data

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import make_folder, make_images, make_tfds
+from data_files import make_folder, make_images, make_tfds
 
 import tfbnas  # noqa: F401
 from tfbnas import data
