@@ -45,6 +45,16 @@ def captured() -> Iterator[Captured]:
             result.text = "\n".join([file.read().decode("utf-8", "replace"), *messages])
 
 
+def import_tensorflow() -> None:
+    """Imports TensorFlow for a command line, without what its C++ parts say on a machine without GPU.
+
+    That would bury tables and progress bars; what matters is raised as an exception. An own TF_CPP_MIN_LOG_LEVEL holds.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with captured():
+        import tensorflow  # noqa: F401
+
+
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfbnas.errors import UserError
+from tfbnas.quiet import import_tensorflow
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     # Imported late: --help need not wait for TensorFlow.
+    import_tensorflow()
     import numpy as np
 
     from tfbnas.export.auditing import table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from tfbnas import data, precision, training
 from tfbnas.architecture import Architecture
 from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import MIB, Budget, Latency, Memory, largest_within
+from tfbnas.errors import UserError
 from tfbnas.recipes import stages
 from tfbnas.recipes.dms_settings import BudgetSettings, Settings
 from tfbnas.recipes.settings import Command
@@ -81,17 +83,27 @@ def check_feasible(network: str, images: data.ImageData, settings: Settings) -> 
     images.train.steps(settings.train.batch_size)
     for half in images.train.halves(seed=settings.seed):
         half.steps(settings.search.batch_size)
-    make_search(network, images, settings)
+    budget = make_budget(settings.budget)
+    # Without a limit here, so that the refusal below can speak of the setting and in its unit.
+    search = make_search(network, images, settings, replace(budget, limit=math.inf))
+    smallest, asked = search.smallest_cost(), settings.budget
+    if smallest > budget.limit:
+        least = f"{smallest / budget.limit * asked.limit:.4g} {asked.unit}"
+        raise UserError(
+            f"Expected `budget.{asked.cost}` to be at least {least}, the cost of the smallest {network} the search "
+            f"can reach: every width at {search.least_ratio:.2f} times its base. "
+            f"Received: budget.{asked.cost}={asked.limit}."
+        )
 
 
-def make_search(network: str, images: data.ImageData, settings: Settings) -> DMS:
-    """The search model of the settings, compiled."""
+def make_search(network: str, images: data.ImageData, settings: Settings, budget: Budget) -> DMS:
+    """The search model of the settings under a budget, compiled."""
     own = settings.search
     tf.keras.utils.set_random_seed(settings.seed)
     with precision.precision(settings.precision):
         search = DMS(
             network,
-            budget=make_budget(settings.budget),
+            budget=budget,
             input_shape=images.input_shape,
             classes=images.classes,
             initial_ratio=own.initial_ratio,
@@ -125,7 +137,7 @@ def search_stage(
 
     def work() -> dict[str, Any]:
         own = settings.search
-        search = make_search(network, images, settings)
+        search = make_search(network, images, settings, make_budget(settings.budget))
         checkpoints = Checkpoints(
             directory.checkpoints(name),
             network=search.network,

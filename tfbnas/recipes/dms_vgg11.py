@@ -3,15 +3,15 @@
 Paper: "DMS: Differentiable Dimension Search for Binary Neural Networks".
 """
 
-from tfbnas.quiet import captured
+from tfbnas.quiet import import_tensorflow
 from tfbnas.recipes.dms_settings import Settings
 from tfbnas.recipes.settings import Command, run_main
 
 
 def main(command: Command[Settings]) -> None:
     """Runs all stages."""
-    with captured():  # what TensorFlow prints when it is imported on a machine without GPU
-        from tfbnas.recipes import dms
+    import_tensorflow()
+    from tfbnas.recipes import dms  # late: `--help` does without TensorFlow
 
     dms.run(command, "vgg11")
 

@@ -65,9 +65,6 @@ def run_main(
       argv: Arguments. Default: those of the process.
     """
     program = f"python -m tfbnas.recipes.{recipe}"
-    # TensorFlow is imported later. What its C++ parts print on a machine without GPU would bury the progress bar; what
-    # matters is raised as an exception.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     command: Command[S] | None = None
     try:
         command = parse(

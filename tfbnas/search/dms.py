@@ -134,12 +134,11 @@ class DMS(tf.keras.Model):
             name: tf.keras.metrics.Mean(name) for name in ("loss", "accuracy", "validation_loss", "validation_accuracy")
         }
         self.cluster(0, fresh=True)
-        least = max(minimal_edge + logistic.HALF_STEP * final_sigma, minimal_ratio)
-        smallest = self._closed_cost(self._closed(np.full(count, least)))
+        smallest = self.smallest_cost()
         if smallest > budget.limit:
             raise UserError(
                 f"Expected a budget of at least {smallest:.6g} {budget.cost.unit}, the cost of the smallest {network} "
-                f"that the search can reach: every width at {least:.2f} times its base. "
+                f"that the search can reach: every width at {self.least_ratio:.2f} times its base. "
                 f"Received: limit={budget.limit:.6g}."
             )
 
@@ -169,6 +168,15 @@ class DMS(tf.keras.Model):
             self._template.classes,
             self._template.options,
         )
+
+    @property
+    def least_ratio(self) -> float:
+        """Least mu that the search can end with."""
+        return max(self.minimal_edge + logistic.HALF_STEP * self.final_sigma, self.minimal_ratio)
+
+    def smallest_cost(self) -> float:
+        """Cost of the smallest network that the search can reach: every width at `least_ratio`."""
+        return self._closed_cost(self._closed(np.full(len(self._widths), self.least_ratio)))
 
     def _closed(self, mu: np.ndarray) -> np.ndarray:
         multiples = np.maximum(1, np.round(mu * self.base / self.width_multiple))
