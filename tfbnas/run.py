@@ -26,6 +26,7 @@ SETTINGS = "settings.yaml"
 LOG = "log.jsonl"
 LOCK = ".lock"
 STAGES = "stages"
+PLOTS = "plots"
 
 _SCRATCH = re.compile(r"\..+\.[a-z0-9_]{8}")
 _STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -61,8 +62,8 @@ class RunDirectory:
             self._lock = _acquire(self.path)
         try:
             with os_errors(self.path):
-                _remove_scratch(self.path)
-                _remove_scratch(self.path / STAGES)
+                for folder in (self.path, self.path / STAGES, self.path / PLOTS):
+                    _remove_scratch(folder)
                 self._settle(plain(settings))
                 self._log = _open_log(self.path / LOG)
         except BaseException:
