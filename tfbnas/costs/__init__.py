@@ -1,9 +1,24 @@
 """What a network costs, and budgets."""
 
 from tfbnas.costs.budget import Budget, largest_within
-from tfbnas.costs.cost import Cost
+from tfbnas.costs.cost import Cost, DifferentiableCost
+from tfbnas.costs.distributed import Distributed
 from tfbnas.costs.latency import Latency
+from tfbnas.costs.macs import MultiplyAdds, Parameters
 from tfbnas.costs.memory import MIB, Memory
 from tfbnas.costs.trace import Operation, trace
 
-__all__ = ["MIB", "Budget", "Cost", "Latency", "Memory", "Operation", "largest_within", "trace"]
+__all__ = [
+    "MIB",
+    "Budget",
+    "Cost",
+    "DifferentiableCost",
+    "Distributed",
+    "Latency",
+    "Memory",
+    "MultiplyAdds",
+    "Operation",
+    "Parameters",
+    "largest_within",
+    "trace",
+]

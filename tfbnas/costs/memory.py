@@ -8,13 +8,19 @@ from typing import Any
 import tensorflow as tf
 
 from tfbnas.architecture import Architecture
-from tfbnas.costs.trace import WEIGHTED, Operation, trace
+from tfbnas.costs.additive import over_modules, total
+from tfbnas.costs.cost import Kept
+from tfbnas.costs.trace import WEIGHTED, Operation
 from tfbnas.errors import UserError
 from tfbnas.layers.width import Channels, OpenWidth
-from tfbnas.networks import build
 
 MIB = 2.0**20
 COUNTINGS = ("paper", "deployed")
+
+
+def _given(inputs: Any, outputs: Any) -> tuple[Any, Any, Any]:
+    """Moments of channel numbers that are known."""
+    return inputs, outputs, inputs * outputs
 
 
 class Memory:
@@ -35,11 +41,15 @@ class Memory:
 
     def of(self, architecture: Architecture) -> float:
         """Bytes of a closed network."""
+        return total(architecture, self.of_operation)
 
-        def given(inputs: Any, outputs: Any) -> tuple[Any, Any, Any]:
-            return inputs, outputs, inputs * outputs
+    def over(self, architecture: Architecture) -> Callable[[Kept], float]:
+        """Function from the kept modules of a graph to their bytes."""
+        return over_modules(architecture, self.of_operation)
 
-        return float(self._total(trace(build(architecture)), given))
+    def of_operation(self, operation: Operation) -> float:
+        """Bytes of one operation whose channels are known."""
+        return float(self._total([operation], _given))
 
     def expected(
         self, operations: Sequence[Operation], distributions: Mapping[str, tuple[tf.Tensor, tf.Tensor]]

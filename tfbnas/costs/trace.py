@@ -39,6 +39,7 @@ class Operation:
       writes_bits: Whether its output is bits that are never unpacked.
       folded: Whether the deployed network computes it within the operator in front.
       other_weights: Number of weights of a kind that is not in WEIGHTED, all float when deployed.
+      terms: Tensors that an addition sums.
     """
 
     layer: str
@@ -56,6 +57,7 @@ class Operation:
     writes_bits: bool = False
     folded: bool = False
     other_weights: int = 0
+    terms: int = 1
 
 
 def trace(model: tf.keras.Model) -> list[Operation]:
@@ -123,6 +125,7 @@ def _operation(graph: Graph, layer: tf.keras.layers.Layer) -> list[Operation]:
             reads_bits=graph.is_binary_convolution(layer)
             or (kind == "max_pool" and graph.writes_bits(graph.writers(layer)[0])),
             writes_bits=graph.writes_bits(layer),
+            terms=len(tf.nest.flatten(layer.input)) if kind == "add" else 1,
             folded=kind in ("normalization", "activation") and graph.is_folded(layer),
             **common,
         )

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tfbnas.layers.convolution import BinaryConv2D, Dense, FloatConv2D
 from tfbnas.layers.dense import BinaryDense
+from tfbnas.layers.gate import Gated, OpenGate
 from tfbnas.layers.normalization import BatchNormalization
 from tfbnas.layers.quantizers import LearnedStep, StandardizedSign
 from tfbnas.layers.width import OpenWidth
@@ -14,7 +15,9 @@ __all__ = [
     "BinaryDense",
     "Dense",
     "FloatConv2D",
+    "Gated",
     "LearnedStep",
+    "OpenGate",
     "OpenWidth",
     "StandardizedSign",
     "blocks",

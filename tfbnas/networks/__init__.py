@@ -10,28 +10,36 @@ import tensorflow as tf
 
 from tfbnas.architecture import Architecture
 from tfbnas.errors import UserError, nearest
+from tfbnas.networks.cnf import cnf, cnf_graph
+from tfbnas.networks.graph import NetworkGraph
 from tfbnas.networks.resnet import resnet18
+from tfbnas.networks.resnet_fabric import resnet_fabric, resnet_fabric_graph
 from tfbnas.networks.vgg import vgg11
 
 Choose = Callable[[str, Any], Any]
 Builder = Callable[..., tf.keras.Model]
 
-_BUILDERS: dict[str, Builder] = {"resnet18": resnet18, "vgg11": vgg11}
+_BUILDERS: dict[str, Builder] = {"resnet18": resnet18, "vgg11": vgg11, "resnet_fabric": resnet_fabric, "cnf": cnf}
+_GRAPHS: dict[str, Callable[..., NetworkGraph]] = {"resnet_fabric": resnet_fabric_graph, "cnf": cnf_graph}
 
 
-def register(name: str, builder: Builder) -> Builder:
+def register(name: str, builder: Builder, *, graph: Callable[..., NetworkGraph] | None = None) -> Builder:
     """Adds a network family, so that an Architecture can name it.
 
     Args:
       name: Key of the family.
       builder: `builder(choose, *, input_shape, classes, **options)` returns a functional Keras model. It calls
         `choose(name, default)` once for every choice and gives what comes back to its layers.
+      graph: `graph(*, input_shape, classes, **options)` returns the graph that the builder builds, for families whose
+        choices are the modules of a graph. Default: none.
 
     Raises:
       UserError: The name belongs to another builder.
     """
     if _BUILDERS.setdefault(name, builder) is not builder:
         raise UserError(f"Expected a new name for the network family. Received: {name!r}, which is taken.")
+    if graph is not None:
+        _GRAPHS[name] = graph
     return builder
 
 
@@ -56,13 +64,48 @@ def construct(
       UserError: The family is unknown, or does not have one of the options.
     """
     family = builder(network)
+    return _called(network, family, choose, input_shape=input_shape, classes=classes, options=options)
+
+
+def is_graph(network: str) -> bool:
+    """Whether the choices of a family are the modules of a graph.
+
+    Raises:
+      UserError: No family has that name.
+    """
+    builder(network)
+    return network in _GRAPHS
+
+
+def graph(architecture: Architecture) -> NetworkGraph:
+    """The whole graph of an architecture's family, whatever its choices are.
+
+    Raises:
+      UserError: The family is unknown, is no graph of modules, or does not have one of the options.
+    """
+    name = architecture.network
+    if not is_graph(name):
+        raise UserError(
+            f"Expected a network whose choices are the modules of a graph: {', '.join(sorted(_GRAPHS))}. "
+            f"Received: {name!r}."
+        )
+    return _called(
+        name,
+        _GRAPHS[name],
+        input_shape=architecture.input_shape,
+        classes=architecture.classes,
+        options=architecture.options,
+    )
+
+
+def _called(network: str, function: Callable, *arguments: Any, options: Mapping[str, Any], **keywords: Any) -> Any:
     try:
-        call = inspect.signature(family).bind(choose, input_shape=input_shape, classes=classes, **options)
+        call = inspect.signature(function).bind(*arguments, **keywords, **options)
     except TypeError as error:
         raise UserError(
             f"Expected options of the network {network!r}. Received: options={dict(options)} ({error})."
         ) from error
-    return family(*call.args, **call.kwargs)
+    return function(*call.args, **call.kwargs)
 
 
 def build(architecture: Architecture) -> tf.keras.Model:

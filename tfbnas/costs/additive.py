@@ -1,0 +1,65 @@
+"""Costs that are sums over a network's operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+import numpy as np
+
+from tfbnas import networks
+from tfbnas.architecture import Architecture
+from tfbnas.costs.cost import Kept
+from tfbnas.costs.trace import Operation, trace
+
+Value = Callable[[Operation], float]
+
+
+def total(architecture: Architecture, value: Value) -> float:
+    """The sum of `value` over the operations of a closed network."""
+    if not networks.is_graph(architecture.network):
+        return float(sum(value(operation) for operation in trace(networks.build(architecture))))
+    graph = networks.graph(architecture)
+    return over_modules(architecture, value)(graph.prune(graph.gates(architecture.choices)).modules[0])
+
+
+def over_modules(architecture: Architecture, value: Value) -> Callable[[Kept], float]:
+    """The sum of `value` over the operations of the kept modules, without building a network for every question.
+
+    Equal modules are built once: a fabric has hundreds of modules, but few kinds.
+
+    Args:
+      architecture: Names the graph; its choices do not matter.
+      value: Of one operation. That of an addition must be proportional to the number of tensors summed, less one.
+
+    Returns:
+      Function from the modules that are kept, `[modules]`, to the sum.
+    """
+    graph = networks.graph(architecture)
+    count = len(graph.nodes)
+    fixed = np.zeros(count)
+    # What one more tensor to sum costs a module, and who reads whom.
+    summed = np.zeros(count)
+    reads = np.zeros((count, count))
+    kinds: dict[Hashable, tuple[tuple[int, ...], float, float]] = {}
+    shapes: list[tuple[int, ...]] = [()] * count
+    for module in graph.order:
+        node, sources = graph.nodes[module], graph.predecessors[module]
+        reads[module, sources] = 1.0
+        inputs = tuple(shapes[source] for source in sources) or (architecture.input_shape,)
+        kind = (node.make, node.arguments, inputs)
+        if kind not in kinds:
+            model = node.alone(inputs)
+            operations = trace(model)
+            additions = [operation for operation in operations if operation.kind == "add"]
+            kinds[kind] = (
+                tuple(model.output_shape[1:]),
+                sum(value(operation) for operation in operations if operation.kind != "add"),
+                sum(value(operation) / (operation.terms - 1) for operation in additions),
+            )
+        shapes[module], fixed[module], summed[module] = kinds[kind]
+
+    def of_kept(kept: Kept) -> float:
+        more = np.maximum(reads @ kept - 1.0, 0.0)
+        return float(kept @ (fixed + summed * more))
+
+    return of_kept
