@@ -20,7 +20,7 @@ class Budget:
     memory enters; a weight w per KiB is `penalty_weight = w * limit / 1024` here.
 
     Args:
-      cost: The cost that is limited.
+      cost: The cost that is limited. It need not be differentiable; DMS alone asks for that.
       limit: In the unit of the cost: bytes for Memory, milliseconds for Latency.
       penalty_weight: Dimensionless, at least 0. Default 0.3.
 
@@ -44,7 +44,7 @@ class Budget:
             )
 
     def penalty(self, cost: tf.Tensor) -> tf.Tensor:
-        """The term that a cost adds to the loss; zero within the budget."""
+        """The term that a cost, or each of several, adds to the loss; zero within the budget."""
         return self.penalty_weight * tf.nn.relu(cost / self.limit - 1.0)
 
 

@@ -65,3 +65,11 @@ class Gated(tf.keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return tf.TensorShape(self.module.output_shape)
+
+
+def all_layers(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
+    """The layers of a model, those of its gated modules in their place."""
+    layers: list[tf.keras.layers.Layer] = []
+    for layer in model.layers:
+        layers += all_layers(layer.module) if isinstance(layer, Gated) else [layer]
+    return layers

@@ -126,16 +126,15 @@ class NetworkGraph:
         return np.array([values], bool).reshape(1, len(values))
 
     def cheapest_path(self, weights: Sequence[float]) -> Bits:
-        """The path from input to output with the least sum of weights, one for each choice, as `[choices]`."""
+        """The gates `[choices]` of the path from input to output with the least sum of weights, one for each module."""
         best: dict[int, tuple[float, tuple[int, ...]]] = {}
         for module in self.order:
-            found = [best[source] for source in self.predecessors[module] if source in best] or [(0.0, ())]
-            weight, path = min(found)
+            weight, path = min([best[source] for source in self.predecessors[module]], default=(0.0, ()))
             gate = self.guard[module]
-            best[module] = (weight, path) if gate < 0 else (weight + weights[gate], (*path, gate))
-        path_gates = np.zeros(len(self.choices), bool)
-        path_gates[list(best[self.order[-1]][1])] = True
-        return path_gates
+            best[module] = (weight + weights[module], path if gate < 0 else (*path, gate))
+        gates = np.zeros(len(self.choices), bool)
+        gates[list(best[self.order[-1]][1])] = True
+        return gates
 
     def build(self, choose: Callable[[str, Any], Any], *, input_shape: tuple[int, int, int], name: str):
         """The Keras model of what the choices leave: modules that do not lead from input to output are not made.

@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from tfbnas.architecture import Architecture
 from tfbnas.callbacks import Progress
-from tfbnas.costs import Budget, Operation, largest_within, trace
+from tfbnas.costs import Budget, DifferentiableCost, Operation, largest_within, trace
 from tfbnas.errors import UserError
 from tfbnas.layers.resizing import make_growable, resize
 from tfbnas.layers.width import OpenWidth
@@ -97,7 +97,12 @@ class DMS(tf.keras.Model):
             temperature=temperature,
             width_multiple=width_multiple,
         )
-        self.budget = budget
+        if not isinstance(budget.cost, DifferentiableCost):
+            raise UserError(
+                "Expected a budget on a cost whose expectation is differentiable (it has `expected`). "
+                f"Received: {type(budget.cost).__name__}."
+            )
+        self.budget, self._cost = budget, budget.cost
         self._template = Architecture("dms", network, {}, input_shape, classes, options or {})
         self.initial_sigma, self.final_sigma = initial_sigma, final_sigma
         self.minimal_ratio, self.minimal_edge = minimal_ratio, minimal_edge
@@ -189,7 +194,7 @@ class DMS(tf.keras.Model):
     def _cost_of_channels(self, channels: tf.Tensor) -> tf.Tensor:
         certain = tf.ones([1])
         closed = {width.name: (channels[i : i + 1], certain) for i, width in enumerate(self._widths)}
-        return self.budget.cost.expected(self.operations, closed)
+        return self._cost.expected(self.operations, closed)
 
     @property
     def epochs_of_round(self) -> list[dict[str, float]]:
@@ -224,14 +229,14 @@ class DMS(tf.keras.Model):
 
     def cost(self) -> tf.Tensor:
         """Expected cost over the anchored candidates, in the unit of the budget's cost; differentiable by `mu`."""
-        return self.budget.cost.expected(self.operations, self.distributions())
+        return self._cost.expected(self.operations, self.distributions())
 
     def cost_when_clustered(self) -> tf.Tensor:
         """Expected cost if the candidates were anchored at the present `mu`: what the budget is about."""
         ratios = logistic.candidates(self.mu, self.sigma, self.minimal_ratio)
         values = tf.maximum(1.0, tf.round(ratios * self.base[:, None].astype("float32")))
         probabilities = tf.exp(logistic.log_probabilities(ratios, self.mu, self.sigma))
-        return self.budget.cost.expected(
+        return self._cost.expected(
             self.operations, {width.name: (values[i], probabilities[i]) for i, width in enumerate(self._widths)}
         )
 

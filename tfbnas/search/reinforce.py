@@ -1,0 +1,43 @@
+"""Policy gradient for gates that are open or closed: pure functions (BSN, equations 11 to 18 of the supplement)."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def score(logits: tf.Tensor, gates: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
+    """Gradient of log P(gates) by the logits, P(open) = sigmoid(logit).
+
+    A gate that was not drawn, because nothing reached it, is no factor of the probability and has the gradient 0.
+
+    Args:
+      logits: float `[gates]`.
+      gates: bool `[groups, gates]`, open or closed.
+      drawn: bool `[groups, gates]`.
+
+    Returns:
+      float32 `[groups, gates]`.
+    """
+    return tf.where(drawn, tf.cast(gates, tf.float32) - tf.sigmoid(logits), 0.0)
+
+
+def gradient(scores: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:
+    """Estimated gradient of the expected loss by the logits, `[gates]`: mean over groups of advantage times score."""
+    return tf.reduce_mean(tf.stop_gradient(advantages)[:, None] * scores, axis=0)
+
+
+def leave_one_out(values: tf.Tensor) -> tf.Tensor:
+    """Each of the `[groups]` values less the mean of the others.
+
+    The paper subtracts the mean of all. That mean holds the value itself, so that the expected gradient comes out
+    smaller by (groups - 1) / groups; the mean of the others is independent of the group's own gates.
+    """
+    groups = tf.cast(tf.size(values), values.dtype)
+    return (values - tf.reduce_mean(values)) * groups / (groups - 1.0)
+
+
+def entropy(logits: tf.Tensor) -> tf.Tensor:
+    """Mean entropy of the gates in bits: 1 where nothing is decided, 0 where every probability is 0 or 1."""
+    probabilities = tf.sigmoid(logits)
+    nats = tf.nn.sigmoid_cross_entropy_with_logits(labels=probabilities, logits=logits)
+    return tf.reduce_mean(nats) / tf.math.log(2.0)
