@@ -1,6 +1,6 @@
 """What every network family must do. A new family adds one row."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfbnas import networks, training
 from tfbnas.architecture import Architecture
 from tfbnas.errors import UserError
-from tfbnas.layers import OpenWidth
+from tfbnas.layers import OpenGate, OpenWidth
 
 
 @dataclass(frozen=True)
@@ -18,32 +18,45 @@ class Family:
 
     Attributes:
       network: Its name.
-      bases: Every choice and its default.
+      bases: Every choice and its default: channels, or True where a choice is whether a module is there.
       options: Arguments that make it small.
       shapes: Input shapes it takes, the first one small.
+      closed: Modules that the tests leave out, for a family of modules.
+      asked_with: Options under which it asks for `bases`.
     """
 
     network: str
     bases: dict[str, int]
     options: dict
     shapes: tuple[tuple[int, int, int], ...]
+    closed: tuple[str, ...] = ()
+    asked_with: dict = field(default_factory=dict)
 
-    def sizes(self) -> dict[str, int]:
-        """Channels for each choice that no layout fits."""
-        return {name: 3 + 2 * index for index, name in enumerate(self.bases)}
+    @property
+    def chooses_widths(self) -> bool:
+        return not any(isinstance(base, bool) for base in self.bases.values())
+
+    def values(self) -> dict[str, int]:
+        """Channels for each choice that no layout fits, or some modules."""
+        if self.chooses_widths:
+            return {name: 3 + 2 * index for index, name in enumerate(self.bases)}
+        return {name: name not in self.closed for name in self.bases}
 
     def architecture(self, choices=None, **changes) -> Architecture:
-        plain = Architecture("test", self.network, self.sizes() if choices is None else choices, self.shapes[0], 5)
-        return replace(plain, **{"options": self.options} | changes)
+        plain = Architecture("test", self.network, self.values() if choices is None else choices, self.shapes[0], 5)
+        return replace(plain, options=self.options, **changes)
 
     def opened(self, architecture: Architecture) -> tf.keras.Model:
         def choose(name, base):
-            return OpenWidth(name, base, size=architecture.choices[name])
+            value = architecture.choices[name]
+            if self.chooses_widths:
+                return OpenWidth(name, base, size=value)
+            return OpenGate(name) if value else False
 
-        widths = {}
+        opened = {}
         return networks.construct(
             self.network,
-            lambda name, base: widths.setdefault(name, choose(name, base)),
+            lambda name, base: opened.setdefault(name, choose(name, base)),
             input_shape=architecture.input_shape,
             classes=architecture.classes,
             options=architecture.options,
@@ -64,6 +77,30 @@ FAMILIES = [
         {f"conv{i}": base for i, base in enumerate((16, 32, 64, 64, 128, 128, 128, 128), start=1)},
         {"base": 4},
         ((32, 32, 3), (32, 48, 3), (64, 64, 1), (224, 224, 3)),
+    ),
+    Family(
+        "resnet_fabric",
+        {f"group{g}/block0/{module}": True for g in (1, 2, 3) for module in ("body", "skip")}
+        | {"group2/block0/from_input": True, "group3/block0/from_input": True},
+        {"n": 1, "base": 4},
+        ((8, 8, 3), (9, 11, 1)),
+        closed=("group1/block0/skip", "group2/block0/body", "group3/block0/from_input"),
+        asked_with={"n": 1},
+    ),
+    Family(
+        "cnf",
+        {
+            "l0_s1/from_l0_s0": True,
+            "l1_s0/from_l0_s0": True,
+            "l1_s0/from_l0_s1": True,
+            "l1_s1/from_l0_s0": True,
+            "l1_s1/from_l0_s1": True,
+            "l1_s1/from_l1_s0": True,
+        },
+        {"columns": 2, "scales": 2, "filters": 4},
+        ((8, 8, 3), (8, 12, 1)),
+        closed=("l1_s1/from_l0_s0",),
+        asked_with={"columns": 2, "scales": 2, "filters": 4},
     ),
     Family("test-small", {"stream": 4, "inner": 6, "out": 8}, {}, ((8, 8, 3), (9, 11, 1))),
 ]
@@ -93,7 +130,7 @@ def test_asks_for_its_choices_with_their_defaults(family):
         asked.append((name, default))
         return default
 
-    networks.construct(family.network, choose, input_shape=(32, 32, 3), classes=10, options={})
+    networks.construct(family.network, choose, input_shape=(32, 32, 3), classes=10, options=family.asked_with)
     assert sorted(asked) == sorted(family.bases.items())  # each exactly once
 
 
@@ -104,11 +141,19 @@ def test_input_shapes_and_classes(family):
         assert model.output.dtype == tf.float32
 
 
-def test_choices_decide_the_channels(family, plain):
-    smallest = networks.build(family.architecture(dict.fromkeys(family.bases, 1)))
-    assert all(weight.shape[-1] in (1, 5) for weight in smallest.weights if weight.shape.rank)
-    found = {layer.filters for layer in plain.layers if hasattr(layer, "filters")}
-    assert found == set(family.sizes().values())
+def test_choices_decide_what_is_built(family, plain):
+    if family.chooses_widths:
+        smallest = networks.build(family.architecture(dict.fromkeys(family.bases, 1)))
+        assert all(weight.shape[-1] in (1, 5) for weight in smallest.weights if weight.shape.rank)
+        found = {layer.filters for layer in plain.layers if hasattr(layer, "filters")}
+        assert found == set(family.values().values())
+        return
+    kernels = {layer.name for layer in networks.build(family.architecture({})).layers if hasattr(layer, "filters")}
+    there = {layer.name for layer in plain.layers if hasattr(layer, "filters")}
+    prefixes = tuple(name.replace("/", "_") for name in family.closed)
+    assert there == {name for name in kernels if not name.startswith(prefixes)} != kernels
+    with pytest.raises(UserError, match="leave a path from input to output"):
+        networks.build(family.architecture(dict.fromkeys(family.bases, False)))
 
 
 def test_unknown_choice_is_refused_with_the_nearest_name(family):
@@ -118,8 +163,9 @@ def test_unknown_choice_is_refused_with_the_nearest_name(family):
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, "wide", None])
-def test_impossible_channels_are_refused(family, value):
-    with pytest.raises(UserError, match="positive integer.* Received: "):
+def test_impossible_values_are_refused(family, value):
+    expected = "positive integer" if family.chooses_widths else "true or false"
+    with pytest.raises(UserError, match=f"{expected}.* Received: "):
         networks.build(family.architecture({next(iter(family.bases)): value}))
 
 
@@ -143,28 +189,44 @@ def test_saves_and_loads_as_keras_model(family, plain, batch, tmp_path):
 
 
 def step(model, batch):
-    """Logits, loss and gradients of one training step."""
+    """Logits, loss and gradients of one training step, by name."""
     images, labels = batch
     with tf.GradientTape() as tape:
         logits = model(images, training=True)
         loss = tf.reduce_mean(tf.keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
-    return [logits, loss, *tape.gradient(loss, model.trainable_variables)]
+    variables = model.trainable_variables
+    gradients = tape.gradient(loss, variables)
+    return {"logits": logits, "loss": loss} | by_name(variables, gradients)
+
+
+def by_name(variables, values=None):
+    """Values of variables; two forms of a network may hold the same variables in another order."""
+    values = [variable.numpy() for variable in variables] if values is None else values
+    found = {variable.name: value for variable, value in zip(variables, values, strict=True)}
+    assert len(found) == len(variables)
+    return found
 
 
 @pytest.mark.parametrize("form", ["opened", "trainable"])
 def test_other_forms_are_the_plain_network(family, plain, batch, form):
-    """Open widths of given size, and the form that trains fastest: same weights, same values, same gradients."""
+    """Open choices, and the form that trains fastest: same weights, same values, same gradients."""
     architecture = family.architecture()
     model = family.opened(architecture) if form == "opened" else training.trainable(architecture)
-    weights = plain.get_weights()
-    model.set_weights(weights)
+    weights = by_name(plain.weights)
+    assert {variable.name for variable in model.weights} == set(weights)
+    for variable in model.weights:
+        variable.assign(weights[variable.name])
     np.testing.assert_allclose(model(batch[0]), plain(batch[0]), rtol=1e-5, atol=1e-5)
-    for ours, theirs in zip(step(model, batch), step(plain, batch), strict=True):
-        scale = max(1.0, float(np.abs(theirs).max()))
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * scale)
-    for ours, theirs in zip(model.weights, plain.weights, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)  # moving statistics moved alike
-    plain.set_weights(weights)
+    ours, theirs = step(model, batch), step(plain, batch)
+    assert set(ours) == set(theirs)
+    for name, value in theirs.items():
+        scale = max(1.0, float(np.abs(value).max()))
+        np.testing.assert_allclose(ours[name], value, rtol=1e-4, atol=1e-5 * scale, err_msg=name)
+    after = by_name(plain.weights)
+    for name, value in by_name(model.weights).items():
+        np.testing.assert_allclose(value, after[name], rtol=1e-5, atol=1e-5)  # moving statistics moved alike
+    for variable in plain.weights:
+        variable.assign(weights[variable.name])
 
 
 def test_float_twin_has_the_same_weights_beside_the_steps(family, plain):

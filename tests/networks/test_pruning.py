@@ -15,7 +15,7 @@ GRAPHS = {
 
 
 def searched(graph, gates):
-    """Sets of modules: reached from the input; with those that lead to the output; gates that were drawn."""
+    """Sets of modules: reached from the input; with those that lead to the output; gates that matter."""
     opened = [gate < 0 or gates[gate] for gate in graph.guard]
 
     def walk(start, neighbours):
@@ -30,12 +30,13 @@ def searched(graph, gates):
     reached = walk(0, graph.successors)
     leads = walk(len(graph.nodes) - 1, graph.predecessors)
     kept = reached & leads if len(graph.nodes) - 1 in reached else set()
-    drawn = {
+    leads |= {m for m in range(len(graph.nodes)) if leads.intersection(graph.successors[m])}
+    matters = {
         graph.guard[module]
-        for module in range(len(graph.nodes))
+        for module in leads
         if graph.guard[module] >= 0 and any(source in reached for source in graph.predecessors[module])
     }
-    return drawn, kept
+    return matters, kept
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -47,13 +48,25 @@ def test_equals_a_plain_graph_search(name, examples):
     probabilities = np.linspace(0.05, 1.0, examples)[:, None] if examples > 1 else 0.8
     gates = chance.random((examples, len(graph.choices))) < probabilities
     found = graph.prune(gates)
-    assert found.drawn.shape == found.gates.shape == gates.shape
+    assert found.matters.shape == found.gates.shape == gates.shape
     assert found.modules.shape == (examples, len(graph.nodes))
     for example in range(examples):
-        drawn, kept = searched(graph, gates[example])
-        assert set(np.flatnonzero(found.drawn[example])) == drawn
+        matters, kept = searched(graph, gates[example])
+        assert set(np.flatnonzero(found.matters[example])) == matters
         assert set(np.flatnonzero(found.modules[example])) == kept
         assert set(np.flatnonzero(found.gates[example])) == {graph.guard[m] for m in kept} - {-1}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_matters_means_that_the_other_side_leaves_something_else(name):
+    graph = networks.graph(GRAPHS[name])
+    chance = np.random.default_rng(5)
+    for probability in (0.2, 0.5, 0.9):
+        gates = chance.random(len(graph.choices)) < probability
+        flipped = gates ^ np.eye(len(gates), dtype=bool)
+        here, there = graph.prune(gates[None]), graph.prune(flipped)
+        differs = (there.modules != here.modules).any(axis=1)
+        assert np.array_equal(here.matters[0], differs)
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -61,17 +74,17 @@ def test_everything_or_nothing(name):
     graph = networks.graph(GRAPHS[name])
     gates = np.array([[True], [False]]) & np.ones(len(graph.choices), bool)
     found = graph.prune(gates)
-    assert found.modules[0].all() and found.gates[0].all() and found.drawn[0].all()
+    assert found.modules[0].all() and found.gates[0].all() and found.matters[0].all()
     assert not found.modules[1].any() and not found.gates[1].any()
 
 
-def test_a_gate_that_leads_nowhere_is_drawn_but_not_kept():
+def test_a_gate_matters_where_its_two_sides_differ():
     """input 0 -> 1 (gate a) -> 2 (gate b) -> 4, and 0 -> 3 (gate c), read by 2 only."""
     predecessors, order, guard = [[], [0], [1, 3], [0], [2]], [0, 1, 3, 2, 4], [-1, 0, 1, 2, -1]
     found = prune(
         np.array([[True, True, False], [False, True, False]]), order=order, predecessors=predecessors, guard=guard
     )
-    assert found.drawn.tolist() == [[True, True, True], [True, False, True]]
+    assert found.matters.tolist() == [[True, True, True], [True, False, True]]
     assert found.gates.tolist() == [[True, True, False], [False, False, False]]
 
 

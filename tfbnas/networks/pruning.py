@@ -1,4 +1,4 @@
-"""Which gates of a graph are drawn, and what of it is left, for many examples at once.
+"""Which gates of a graph matter, and what of it is left, for many examples at once.
 
 A module is reached where one of its inputs is reached and its own gate is open, and it is useful where what it writes
 leads to the output. Both passes work on bit masks: one Python integer for each module, one bit in it for each example,
@@ -21,12 +21,13 @@ class Pruned:
     """What open and closed gates make of a graph, for each example.
 
     Attributes:
-      drawn: `[examples, gates]`: whether the module that a gate guards had an input, so that the gate was drawn at all.
+      matters: `[examples, gates]`: whether the side that a gate takes changes what is left, the other gates being as
+        they are: something reaches what it guards, and that would lead to the output.
       gates: `[examples, gates]`: whether what a gate guards is part of the network that is left.
       modules: `[examples, modules]`: whether a module is part of it. All False where nothing reaches the output.
     """
 
-    drawn: Bits
+    matters: Bits
     gates: Bits
     modules: Bits
 
@@ -45,25 +46,28 @@ def prune(gates: Bits, *, order: Sequence[int], predecessors: Sequence[Sequence[
     examples = len(gates)
     every = (1 << examples) - 1
     opened = _pack(gates)
-    reached, drawn = [0] * len(order), [0] * len(opened)
-    for position, module in enumerate(order):
-        available = 0 if position else every
-        for source in predecessors[module]:
-            available |= reached[source]
-        gate = guard[module]
-        if gate >= 0:
-            drawn[gate] |= available
-            available &= opened[gate]
-        reached[module] = available
-    useful, kept = [0] * len(order), [0] * len(opened)
-    useful[order[-1]] = every
+    available, reached = [0] * len(order), [0] * len(order)
+    for module in order:
+        sources = predecessors[module]
+        for source in sources:
+            available[module] |= reached[source]
+        if not sources:
+            available[module] = every
+        reached[module] = available[module] & (opened[guard[module]] if guard[module] >= 0 else every)
+    # Whether what a module writes leads to the output, whether or not anything reaches it.
+    leads = [0] * len(order)
+    leads[order[-1]] = every
+    matters, kept, useful = [0] * len(opened), [0] * len(opened), [0] * len(order)
     for module in reversed(order):
-        useful[module] &= reached[module]
+        gate = guard[module]
+        useful[module] = reached[module] & leads[module]
+        if gate >= 0:
+            matters[gate] |= available[module] & leads[module]
+            kept[gate] |= useful[module]
+        onward = leads[module] & (opened[gate] if gate >= 0 else every)
         for source in predecessors[module]:
-            useful[source] |= useful[module]
-        if guard[module] >= 0:
-            kept[guard[module]] |= useful[module]
-    return Pruned(_unpack(drawn, examples), _unpack(kept, examples), _unpack(useful, examples))
+            leads[source] |= onward
+    return Pruned(_unpack(matters, examples), _unpack(kept, examples), _unpack(useful, examples))
 
 
 def _pack(columns: Bits) -> list[int]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -33,7 +33,18 @@ def load_data(settings: DataSettings) -> data.ImageData:
     return data.load(**vars(settings))
 
 
-def learning_rates(settings: TrainSettings, steps: int) -> tf.keras.optimizers.schedules.LearningRateSchedule:
+class Schedule(Protocol):
+    """Settings that say how a learning rate falls, of a search or of a training."""
+
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def schedule(self) -> str: ...
+    @property
+    def drops(self) -> Sequence[float]: ...
+
+
+def learning_rates(settings: Schedule, steps: int) -> tf.keras.optimizers.schedules.LearningRateSchedule:
     """The schedule of a training of `steps` steps."""
     if settings.schedule == "cosine":
         return tf.keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tfbnas.report import dms
+from tfbnas.report import bsn, dms
 from tfbnas.report.parts import Method
 
-METHODS: dict[str, Method] = {"dms": dms.METHOD}
+METHODS: dict[str, Method] = {"bsn": bsn.METHOD, "dms": dms.METHOD}
 
 
 def method_named(name: str) -> Method:

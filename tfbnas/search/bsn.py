@@ -2,7 +2,7 @@
 
 Paper: Veniat & Denoyer, "Learning Time/Memory-Efficient Deep Architectures with Budgeted Super Networks", CVPR 2018.
 Deviations from the paper and its release:
-- a gate that nothing reaches is not drawn and has no factor in log P, which has less variance;
+- a gate that nothing reaches, or that leads nowhere, has no factor in log P, which has less variance;
 - evaluation keeps what has a probability above one half (the release samples), less what exceeds the budget;
 - the batch's baseline leaves the example itself out (see `reinforce.leave_one_out`);
 - the penalty is relative to the budget (see `Budget`): the paper's lambda is `penalty_weight / limit`;
@@ -258,8 +258,8 @@ class BSN(tf.keras.Model):
           Mean loss without penalty; logits; costs `[groups, budgets]`; gradients by the network's trainable variables;
           gradient by the gates' logits.
         """
-        drawn, kept, costs = tf.numpy_function(self._prune, [gates], [tf.bool, tf.float32, tf.float32])
-        drawn, kept = tf.ensure_shape(drawn, gates.shape), tf.ensure_shape(kept, gates.shape)
+        matters, kept, costs = tf.numpy_function(self._prune, [gates], [tf.bool, tf.float32, tf.float32])
+        matters, kept = tf.ensure_shape(matters, gates.shape), tf.ensure_shape(kept, gates.shape)
         costs = tf.ensure_shape(costs, [gates.shape[0], len(self._budgets)])
         with tf.GradientTape() as tape, self._sampled(kept):
             logits = self.network(images, training=True)
@@ -272,7 +272,7 @@ class BSN(tf.keras.Model):
         groups = tf.shape(gates)[0]
         tf.debugging.assert_equal(tf.shape(losses)[0] % groups, 0, "Expected batches that the groups divide.")
         values = tf.reduce_mean(tf.reshape(losses, [groups, -1]), axis=1) + self._penalty(costs)
-        scores = reinforce.score(self.logits, gates, drawn)
+        scores = reinforce.score(self.logits, gates, matters)
         return loss, logits, costs, weight_gradients, reinforce.gradient(scores, self._advantages(values))
 
     def _move(self, gradient: tf.Tensor) -> None:
@@ -322,7 +322,7 @@ class BSN(tf.keras.Model):
         except UserError as error:
             self._error = error
             raise
-        return pruned.drawn, pruned.gates.astype(np.float32), costs
+        return pruned.matters, pruned.gates.astype(np.float32), costs
 
     def _most_probable(self, probabilities: np.ndarray) -> np.ndarray:
         choices = self.priced.closed(self.priced.most_probable(probabilities)).choices

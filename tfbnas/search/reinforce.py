@@ -5,20 +5,22 @@ from __future__ import annotations
 import tensorflow as tf
 
 
-def score(logits: tf.Tensor, gates: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
+def score(logits: tf.Tensor, gates: tf.Tensor, matters: tf.Tensor) -> tf.Tensor:
     """Gradient of log P(gates) by the logits, P(open) = sigmoid(logit).
 
-    A gate that was not drawn, because nothing reached it, is no factor of the probability and has the gradient 0.
+    A gate that nothing reaches is not drawn: it is no factor of the probability and has the gradient 0. Neither is one
+    whose module leads nowhere: the other gates being as they are, the loss is the same on both of its sides, and the
+    mean of its score is 0. Leaving both out changes no expectation and lowers the variance.
 
     Args:
       logits: float `[gates]`.
       gates: bool `[groups, gates]`, open or closed.
-      drawn: bool `[groups, gates]`.
+      matters: bool `[groups, gates]`.
 
     Returns:
       float32 `[groups, gates]`.
     """
-    return tf.where(drawn, tf.cast(gates, tf.float32) - tf.sigmoid(logits), 0.0)
+    return tf.where(matters, tf.cast(gates, tf.float32) - tf.sigmoid(logits), 0.0)
 
 
 def gradient(scores: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:

@@ -106,7 +106,7 @@ class PricedGraph:
         return all(price <= budget.limit for price, budget in zip(self.price(kept), self.budgets, strict=True))
 
     def cheapest(self) -> list[Bits]:
-        """For each cost, gates of the path that costs least, exactly so for costs with `over` that are sums or steps."""
+        """For each cost, gates of the path that costs least; exact for costs with `over` that add up along it."""
         paths = []
         for cost, function in zip(self.costs, self._functions, strict=True):
             weights = np.ones(len(self.graph.nodes))

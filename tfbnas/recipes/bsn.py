@@ -1,0 +1,183 @@
+"""Budgeted super networks as a recipe: search, retraining, baselines, export, report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import tensorflow as tf
+
+from tfbnas import data, precision
+from tfbnas.architecture import Architecture
+from tfbnas.checkpoints import Checkpoints
+from tfbnas.costs import Budget, Cost, Distributed, Memory, MultiplyAdds
+from tfbnas.recipes import stages
+from tfbnas.recipes.bsn_settings import BudgetSettings, Settings
+from tfbnas.recipes.settings import Command
+from tfbnas.run import RunDirectory
+from tfbnas.search.bsn import BSN
+from tfbnas.search.sampling import PricedGraph
+
+
+def run(command: Command[Settings]) -> None:
+    """Runs all stages of a BSN recipe that the run directory does not hold yet.
+
+    Args:
+      command: What the command line asks for.
+    """
+    settings = command.settings
+    settings = replace(settings, precision=precision.resolve(settings.precision))  # type: ignore[arg-type]
+    images = stages.load_data(settings.data)
+    check_feasible(images, settings)
+    with stages.open_run(replace(command, settings=settings)) as directory:
+        found = search_stage(directory, images, settings)
+        architecture = Architecture.from_dict(found["architecture"])
+        architecture.save(directory.path / "architecture.json")
+
+        def train(key: str, label: str, what: Architecture) -> None:
+            stages.train_stage(
+                directory, key, label, what, images, settings.train, precision=settings.precision, seed=settings.seed
+            )
+
+        train("searched", "BSN", architecture)
+        stages.export_stage(
+            directory, "searched", images, settings.train, settings.export, precision=settings.precision
+        )
+        stages.report.write(directory.path)
+        for key, (label, reference) in references(images, settings).items():
+            if getattr(settings.baselines, key):
+                train(key, label, reference)
+        stages.finish(directory)
+
+
+def make_cost(settings: BudgetSettings) -> Cost:
+    """The cost of the settings."""
+    if settings.cost == "steps":
+        return Distributed(settings.machines, allocation=settings.allocation)
+    return MultiplyAdds() if settings.cost == "multiply_adds" else Memory(settings.counting)
+
+
+def make_budget(settings: BudgetSettings) -> Budget:
+    """The budget of the settings."""
+    return Budget(make_cost(settings), settings.limit * settings.scale, settings.penalty_weight)
+
+
+def whole(images: data.ImageData, settings: Settings) -> Architecture:
+    """The network that is searched, with nothing left out."""
+    options = {"n": settings.network.n, "base": settings.network.base, "binary": settings.network.binary}
+    return Architecture("whole", "resnet_fabric", {}, images.input_shape, images.classes, options)
+
+
+def references(images: data.ImageData, settings: Settings) -> dict[str, tuple[str, Architecture]]:
+    """Label and architecture of the networks to compare with: the ResNet inside the fabric, and the whole fabric."""
+    fabric = whole(images, settings)
+    plain = replace(fabric, method="plain", options={**fabric.options, "links": False})
+    return {"plain": (f"ResNet-{6 * settings.network.n + 2}", plain), "whole": ("whole fabric", fabric)}
+
+
+def check_feasible(images: data.ImageData, settings: Settings) -> None:
+    """Refuses what can be known to fail before anything is written or trained.
+
+    Raises:
+      UserError: A batch is larger than its data, or the budget is below the cheapest path through the network.
+    """
+    images.train.steps(settings.train.batch_size)
+    images.train.steps(settings.search.batch_size)
+    PricedGraph(whole(images, settings), [make_budget(settings.budget)]).check_budgets()
+
+
+def make_search(images: data.ImageData, settings: Settings) -> BSN:
+    """The search model of the settings, compiled."""
+    own = settings.search
+    with precision.precision(settings.precision):
+        search = BSN(
+            "resnet_fabric",
+            budget=make_budget(settings.budget),
+            input_shape=images.input_shape,
+            classes=images.classes,
+            options=dict(whole(images, settings).options),
+            groups=own.groups,
+            baseline=own.baseline,
+            initial_logit=own.initial_logit,
+            seed=settings.seed,
+        )
+    optimizers = {"sgd": tf.keras.optimizers.SGD, "adam": tf.keras.optimizers.Adam}
+    search.compile(
+        tf.keras.optimizers.SGD(
+            stages.learning_rates(own, images.train.steps(own.batch_size) * own.epochs),
+            momentum=own.momentum,
+            weight_decay=own.weight_decay or None,
+        ),
+        optimizers[own.architecture_optimizer](own.architecture_learning_rate),
+    )
+    return search
+
+
+def search_stage(directory: RunDirectory, images: data.ImageData, settings: Settings) -> dict[str, Any]:
+    """Searches the modules; a killed search goes on with its first unfinished epoch."""
+
+    def work() -> dict[str, Any]:
+        own, budget = settings.search, settings.budget
+        search = make_search(images, settings)
+        checkpoints = Checkpoints(
+            directory.checkpoints("search"),
+            network=search.network,
+            variables=search.state,
+            weight_optimizer=search.optimizer,
+            architecture_optimizer=search.architecture_optimizer,
+        )
+        done, state = checkpoints.restore() or (0, {"history": [], "choices": []})
+        choices: list[dict[str, float]] = list(state["choices"])
+
+        def record() -> dict[str, Any]:
+            choices.append(search.probabilities())
+            return {"choices": choices}
+
+        def scalars() -> dict[str, float]:
+            return {f"probability/{name}": value for name, value in search.probabilities().items()}
+
+        def describe(logs: Mapping[str, float]) -> dict[str, str | None]:
+            shown: dict[str, str | None] = {"seconds": None, "penalty": None}
+            if "cost" in logs:
+                shown["cost"] = f"{logs['cost'] / budget.scale:.3g} of {budget.limit:g} {budget.unit}"
+            return shown
+
+        if done < own.epochs:
+            saving = stages.callbacks(
+                directory,
+                "search",
+                checkpoints,
+                state["history"],
+                describe=describe,
+                scalars=scalars,
+                extra=record,
+            )
+            search.fit(
+                images.train,
+                epochs=own.epochs,
+                warm_up_epochs=own.warm_up_epochs,
+                batch_size=own.batch_size,
+                initial_epoch=done,
+                callbacks=[stages.Timer(), *saving],
+            )
+            state = checkpoints.state()
+        history = [{**entry, "choices": row} for entry, row in zip(state["history"], state["choices"], strict=True)]
+        found, cost = search.architecture(), search.budget.cost
+        return {
+            "seconds": sum(entry["seconds"] for entry in history),
+            "architecture": found.to_dict(),
+            "limit": {
+                "cost": budget.cost,
+                "unit": budget.unit,
+                "scale": budget.scale,
+                "limit": search.budget.limit,
+                "expected": float(search.cost()),
+                "found": cost.of(found),
+                "references": {label: cost.of(what) for label, what in references(images, settings).values()},
+            },
+            "warm_up_epochs": own.warm_up_epochs,
+            "history": history,
+        }
+
+    return stages.stage(directory, "search", work)

@@ -1,0 +1,148 @@
+"""Settings of the recipes of budgeted super networks. TensorFlow is not imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tfbnas.errors import UserError
+from tfbnas.recipes.options import DataSettings, ExportSettings, TrainSettings, require_positive
+
+
+@dataclass
+class FabricSettings:
+    """The network that is searched.
+
+    Attributes:
+      n: Blocks of each of the three groups: 3, 5, 7, 9, 18 hold ResNet-20, -32, -44, -56, -110.
+      base: Channels of the first group.
+      binary: Whether convolutions compute on bits, for Larq Compute Engine; false for the float network of the paper.
+    """
+
+    n: int = 3
+    base: int = 16
+    binary: bool = True
+
+    def check(self) -> None:
+        require_positive("network", n=self.n, base=self.base)
+
+
+@dataclass
+class BudgetSettings:
+    """What the searched network may cost.
+
+    Attributes:
+      cost: steps on machines that work in parallel, multiply_adds, or memory of the weights.
+      limit: In steps, millions of multiply-adds, or MiB.
+      machines: For steps: how many modules run at once.
+      allocation: For steps: depth_first (the paper's tables) or critical_path.
+      counting: For memory: paper (kernels and the last bias) or deployed (and two floats per normalised channel).
+      penalty_weight: Loss that twice the budget adds. The paper's lambda is this divided by the limit.
+    """
+
+    cost: Literal["steps", "multiply_adds", "memory"] = "steps"
+    limit: float = 20.0
+    machines: int = 2
+    allocation: Literal["depth_first", "critical_path"] = "depth_first"
+    counting: Literal["paper", "deployed"] = "paper"
+    penalty_weight: float = 2.0
+
+    @property
+    def unit(self) -> str:
+        return {"steps": "steps", "multiply_adds": "million multiply-adds", "memory": "MiB"}[self.cost]
+
+    @property
+    def scale(self) -> float:
+        """What one unit of `limit` is in the unit of the cost itself."""
+        return {"steps": 1.0, "multiply_adds": 1e6, "memory": 2.0**20}[self.cost]
+
+    def check(self) -> None:
+        require_positive("budget", limit=self.limit, machines=self.machines)
+        if not self.penalty_weight >= 0:
+            raise UserError(
+                f"Expected `budget.penalty_weight` to be at least 0. Received: penalty_weight={self.penalty_weight}."
+            )
+
+
+@dataclass
+class SearchSettings:
+    """Budgeted super networks (BSN): weights and gates are trained together.
+
+    Attributes:
+      epochs: Passes over the training images, those of the warm-up among them.
+      warm_up_epochs: Epochs in which the whole network is trained.
+      batch_size: Images per step.
+      groups: Architectures drawn for a batch, a divisor of batch_size; null draws one for each image (paper).
+      baseline: moving mean of the losses before, the mean of the batch's other groups, or none; null chooses.
+      initial_logit: Of every gate; its sigmoid is the probability to keep.
+      learning_rate: Of SGD for the weights, at the start.
+      schedule: steps (divided by ten at each of `drops`), or cosine (to zero).
+      drops: Fractions of the epochs at which the learning rate drops, for `steps`.
+      momentum: Of SGD.
+      weight_decay: Of SGD.
+      architecture_optimizer: Of the gates' logits: sgd (paper, without momentum) or adam.
+      architecture_learning_rate: Of that optimiser.
+    """
+
+    epochs: int = 300
+    warm_up_epochs: int = 50
+    batch_size: int = 64
+    groups: int | None = 1
+    baseline: Literal["moving", "batch", "none"] | None = None
+    initial_logit: float = 3.0
+    learning_rate: float = 0.1
+    schedule: Literal["cosine", "steps"] = "steps"
+    drops: list[float] = field(default_factory=lambda: [0.5, 0.75])
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    architecture_optimizer: Literal["sgd", "adam"] = "sgd"
+    architecture_learning_rate: float = 1e-3
+
+    def check(self) -> None:
+        names = ("epochs", "batch_size", "learning_rate", "architecture_learning_rate")
+        require_positive("search", **{name: getattr(self, name) for name in names})
+        if not 0 <= self.warm_up_epochs < self.epochs:
+            raise UserError(
+                "Expected `search.warm_up_epochs` to be at least 0 and below `search.epochs`. "
+                f"Received: {self.warm_up_epochs} of {self.epochs}."
+            )
+        if self.groups is not None and (self.groups < 1 or self.batch_size % self.groups):
+            raise UserError(
+                "Expected `search.groups` to divide `search.batch_size`. "
+                f"Received: groups={self.groups}, batch_size={self.batch_size}."
+            )
+        if not all(0 < drop < 1 for drop in self.drops) or self.drops != sorted(self.drops):
+            raise UserError(f"Expected `search.drops` to be rising fractions in (0, 1). Received: {self.drops}.")
+
+
+@dataclass
+class BaselineSettings:
+    """Networks that are trained beside the searched one, for comparison.
+
+    Attributes:
+      plain: Whether the ResNet inside the fabric is.
+      whole: Whether the whole fabric is.
+    """
+
+    plain: bool = True
+    whole: bool = False
+
+
+@dataclass
+class Settings:
+    """Settings of a recipe of budgeted super networks.
+
+    Attributes:
+      seed: Of everything random.
+      precision: Number format of training: float32, bfloat16, or auto (bfloat16 where this CPU computes with it).
+    """
+
+    seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    data: DataSettings = field(default_factory=DataSettings)
+    network: FabricSettings = field(default_factory=FabricSettings)
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    baselines: BaselineSettings = field(default_factory=BaselineSettings)
+    export: ExportSettings = field(default_factory=ExportSettings)
