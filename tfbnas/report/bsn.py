@@ -16,7 +16,9 @@ def remarks(run: Run) -> list[str]:
     limit = draw.limit(run)
     if limit is None or limit.found is None:
         return []
-    said = f"The search limited the network to {limit.text(limit.value)}; the one it found takes {limit.shown(limit.found)}"
+    said = (
+        f"The search limited the network to {limit.text(limit.value)}; the one found takes {limit.shown(limit.found)}"
+    )
     others = [f"{label} {limit.shown(value)}" for label, value in limit.references.items()]
     return [said + (f" (for comparison: {', '.join(others)})." if others else ".")]
 

@@ -1,0 +1,106 @@
+"""The BSN recipe from end to end, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tfbnas import networks
+from tfbnas.architecture import Architecture
+from tfbnas.costs import Distributed
+from tfbnas.recipes.bsn_settings import Settings
+from tfbnas.recipes.settings import parse, preset_files, run_main
+
+TINY = {
+    "network.n": 1,
+    "network.base": 4,
+    "budget.limit": 6,
+    "search.epochs": 3,
+    "search.warm_up_epochs": 1,
+    "search.batch_size": 8,
+    "search.groups": 2,
+    "train.epochs": 1,
+    "train.batch_size": 8,
+    "export.images": 8,
+    "precision": "float32",
+}
+
+
+@pytest.fixture(scope="module")
+def run_directory(tmp_path_factory):
+    return tmp_path_factory.mktemp("bsn") / "run"
+
+
+@pytest.fixture
+def arguments(image_folder):
+    def make(run_dir: Path, **settings) -> list[str]:
+        values = {"data.name": image_folder, **TINY, **{k.replace("__", "."): v for k, v in settings.items()}}
+        return [
+            "--run_dir",
+            str(run_dir),
+            *(text for name, value in values.items() for text in (f"--{name}", str(value))),
+        ]
+
+    return make
+
+
+def test_a_run_leaves_everything_that_is_promised(run_directory, arguments, start):
+    process = start([sys.executable, "-m", "tfbnas.recipes.bsn_resnet_fabric", *arguments(run_directory)])
+    output, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, output
+    expected = "settings.yaml log.jsonl tensorboard checkpoints architecture.json model.keras saved_model model.tflite"
+    for name in (*expected.split(), "export.json", "report.html", "plots/architecture.svg", "plots/cost.svg"):
+        assert (run_directory / name).exists(), name
+    assert output.strip().splitlines()[-1] == str(run_directory)
+    assert "BSN" in output and "ResNet-8" in output
+    search = json.loads((run_directory / "stages" / "search.json").read_text())
+    assert [entry["epoch"] for entry in search["history"]] == [1, 2, 3]
+    found = Architecture.load(run_directory / "architecture.json")
+    assert found.to_dict() == search["architecture"] and set(search["history"][-1]["choices"]) == set(found.choices)
+    assert Distributed(2).of(found) == search["limit"]["found"] <= 6
+    assert search["limit"]["references"] == {"ResNet-8": 8.0, "whole fabric": 8.0}
+    assert networks.build(found).output_shape == (None, 2)
+
+
+def test_rerunning_a_finished_run_repeats_nothing(run_directory, arguments, start):
+    before = {file: file.stat().st_mtime_ns for file in (run_directory / "stages").iterdir()}
+    process = start([sys.executable, "-m", "tfbnas.recipes.bsn_resnet_fabric", *arguments(run_directory)])
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    assert before == {file: file.stat().st_mtime_ns for file in (run_directory / "stages").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"budget__limit": 2}, "cheapest path"),
+        ({"budget__limit": 0}, "budget.limit"),
+        ({"budget__limit": "nan"}, "budget.limit"),
+        ({"budget__cost": "flops"}, "flops"),
+        ({"budget__machines": 0}, "budget.machines"),
+        ({"search__groups": 3}, "groups=3, batch_size=8"),
+        ({"search__warm_up_epochs": 3}, "3 of 3"),
+        ({"search__batch_size": 64, "search__groups": 1}, "batch_size=64"),
+        ({"network__n": 0}, "network.n"),
+    ],
+)
+def test_refusals(settings, expected, arguments, capsys, tmp_path):
+    from tfbnas.recipes import bsn
+
+    with pytest.raises(SystemExit) as exit_code:
+        argv = arguments(tmp_path / "run", **settings)
+        run_main(bsn.run, Settings, recipe="bsn_resnet_fabric", description="", argv=argv)
+    assert exit_code.value.code == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_preset_is_complete_and_right():
+    presets = preset_files("bsn_resnet_fabric")
+    assert {"quick"} <= set(presets)
+    for name in presets:
+        found = parse(Settings, ["--preset", name], program="bsn_resnet_fabric", description="", presets=presets)
+        assert found.preset == name and found.recipe == "bsn_resnet_fabric"
