@@ -44,7 +44,7 @@ class Family:
 
     def architecture(self, choices=None, **changes) -> Architecture:
         plain = Architecture("test", self.network, self.values() if choices is None else choices, self.shapes[0], 5)
-        return replace(plain, **{"options": self.options, **changes})
+        return replace(plain, **{"options": self.options} | changes)
 
     def opened(self, architecture: Architecture) -> tf.keras.Model:
         def choose(name, base):

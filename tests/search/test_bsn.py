@@ -8,10 +8,12 @@ import tensorflow as tf
 
 from tfbnas import networks
 from tfbnas.architecture import Architecture
+from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import Budget, Distributed, MultiplyAdds
 from tfbnas.errors import UserError
 from tfbnas.layers import BatchNormalization, Dense, FloatConv2D
 from tfbnas.networks.graph import NetworkGraph
+from tfbnas.precision import precision
 from tfbnas.search import reinforce
 from tfbnas.search.bsn import BSN
 
@@ -31,7 +33,7 @@ def gates_graph(*, input_shape=SHAPE, classes=CLASSES, normalized=False):
 
     def classifier(name, tensors):
         x = tf.keras.layers.GlobalAveragePooling2D(name=f"{name}_pool")(tensors[0])
-        return Dense(classes, name=name)(x)
+        return Dense(classes, name=name, dtype="float32")(x)
 
     graph = NetworkGraph()
     first = graph.add("in", convolution)
@@ -55,7 +57,6 @@ LOGITS = [0.8, -0.4, 1.1, -0.9]
 
 
 def make(budget=BUDGET, normalized=False, **arguments):
-    tf.keras.utils.set_random_seed(0)
     search = BSN(
         "test-gates",
         budget=budget,
@@ -315,6 +316,41 @@ def test_equal_seeds_draw_equal_gates():
     first, again, other = ([search.draw(8).numpy() for _ in range(3)] for search in draws)
     assert np.array_equal(first, again) and not np.array_equal(first, other)
     assert not np.array_equal(first[0], first[1])
+
+
+def outcome(search):
+    variables = [*search.network.variables, *search.state, *search.optimizer.variables]
+    return search.architecture(), [variable.numpy().tobytes() for variable in variables]
+
+
+def test_the_seed_decides_everything_and_a_resumed_search_is_the_undisturbed_one(dataset, tmp_path):
+    def fresh(disturbance):
+        tf.keras.utils.set_random_seed(disturbance)  # none of the search's business
+        search = make(normalized=True, groups=4, baseline="moving", seed=3)
+        kept = Checkpoints(tmp_path, network=search.network, variables=search.state, optimizer=search.optimizer)
+        return search, kept
+
+    whole, _ = fresh(1)
+    history = whole.fit(dataset, dataset, epochs=3, warm_up_epochs=1).history
+    first, kept = fresh(2)
+    first.fit(dataset, dataset, epochs=1, warm_up_epochs=1)
+    kept.save(1)
+    second, kept = fresh(3)
+    assert kept.restore()[0] == 1
+    rest = second.fit(dataset, dataset, epochs=3, warm_up_epochs=1, initial_epoch=1).history
+    assert outcome(second) == outcome(whole)
+    assert all(values == history[name][1:] for name, values in rest.items())
+    assert outcome(first) != outcome(whole)
+
+
+def test_trains_in_bfloat16(batch):
+    with precision("bfloat16"):
+        search = make(normalized=True, groups=2)
+    kept = {search.network.get_layer(f"{name}_gate").output.dtype for name in "abc"}
+    assert kept == {tf.bfloat16} and {w.dtype for w in search.network.weights} == {tf.float32}
+    for gates in ([[True] * 4, [False, True, True, False]], [[False, False, True, True]] * 2):
+        found = tf.function(search.gradients)(*batch, tf.constant(gates))
+        assert all(bool(tf.reduce_all(tf.math.is_finite(tensor))) for tensor in tf.nest.flatten(found))
 
 
 def test_expected_cost_lies_between_the_cheapest_and_the_whole():
