@@ -12,6 +12,7 @@ from tfbnas import networks
 from tfbnas.architecture import Architecture
 from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import Budget, Memory
+from tfbnas.search.bsn import BSN
 from tfbnas.search.dms import DMS
 
 
@@ -38,6 +39,19 @@ def make_dms(seed, limit=1200.0):
     return DMS("test-small", budget=Budget(Memory(), limit), input_shape=(8, 8, 3), classes=4, seed=seed)
 
 
+def make_bsn(seed, limit=900.0):
+    return BSN(
+        "resnet_fabric",
+        budget=Budget(Memory(), limit),
+        input_shape=(8, 8, 3),
+        classes=4,
+        options={"n": 1, "base": 4},
+        groups=4,
+        initial_logit=0.1,  # so that a few steps decide something
+        seed=seed,
+    )
+
+
 METHODS = [
     Method(
         "dms",
@@ -49,6 +63,13 @@ METHODS = [
             "sizes": [width.size for width in search.widths],
             "variables": search.state,
         },
+    ),
+    Method(
+        "bsn",
+        make_bsn,
+        {"epochs": 3, "warm_up_epochs": 1},
+        {"epochs": 3, "warm_up_epochs": 1, "initial_epoch": 1},
+        lambda search: {"network": search.network, "variables": search.state},
     ),
 ]
 

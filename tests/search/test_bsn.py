@@ -395,7 +395,7 @@ def test_a_stochastic_cost_is_asked_each_time():
 def test_a_cost_that_is_no_number_is_refused(value, dataset):
     search = make(Budget(Odd(lambda architecture: value), 2.0))
     with pytest.raises(UserError, match="Expected the cost Odd to be a finite number of modules"):
-        search.fit(dataset, epochs=1, warm_up_epochs=0) if value == -1 else search.cost()
+        search.fit(dataset, epochs=1, warm_up_epochs=0, verbose=False) if value == -1 else search.cost()
 
 
 def test_bad_arguments():

@@ -37,7 +37,14 @@ def run(command: Command[Settings]) -> None:
 
         def train(key: str, label: str, what: Architecture) -> None:
             stages.train_stage(
-                directory, key, label, what, images, settings.train, precision=settings.precision, seed=settings.seed
+                directory,
+                key,
+                label,
+                lambda: what,
+                images,
+                settings.train,
+                precision=settings.precision,
+                seed=settings.seed,
             )
 
         train("searched", "BSN", architecture)
@@ -160,6 +167,7 @@ def search_stage(directory: RunDirectory, images: data.ImageData, settings: Sett
                 batch_size=own.batch_size,
                 initial_epoch=done,
                 callbacks=[stages.Timer(), *saving],
+                verbose=False,
             )
             state = checkpoints.state()
         history = [{**entry, "choices": row} for entry, row in zip(state["history"], state["choices"], strict=True)]

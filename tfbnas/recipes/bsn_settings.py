@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tfbnas.errors import UserError
-from tfbnas.recipes.options import DataSettings, ExportSettings, TrainSettings, require_positive
+from tfbnas.recipes.options import DataSettings, ExportSettings, TrainSettings, require_positive, require_range
 
 
 @dataclass
@@ -58,10 +58,7 @@ class BudgetSettings:
 
     def check(self) -> None:
         require_positive("budget", limit=self.limit, machines=self.machines)
-        if not self.penalty_weight >= 0:
-            raise UserError(
-                f"Expected `budget.penalty_weight` to be at least 0. Received: penalty_weight={self.penalty_weight}."
-            )
+        require_range("budget", 0, None, penalty_weight=self.penalty_weight)
 
 
 @dataclass
@@ -101,6 +98,8 @@ class SearchSettings:
     def check(self) -> None:
         names = ("epochs", "batch_size", "learning_rate", "architecture_learning_rate")
         require_positive("search", **{name: getattr(self, name) for name in names})
+        require_range("search", 0, 1, momentum=self.momentum)
+        require_range("search", 0, None, weight_decay=self.weight_decay)
         if not 0 <= self.warm_up_epochs < self.epochs:
             raise UserError(
                 "Expected `search.warm_up_epochs` to be at least 0 and below `search.epochs`. "
@@ -146,3 +145,6 @@ class Settings:
     train: TrainSettings = field(default_factory=TrainSettings)
     baselines: BaselineSettings = field(default_factory=BaselineSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
+
+    def check(self) -> None:
+        require_range("settings", 0, 2**31 - 1, seed=self.seed)

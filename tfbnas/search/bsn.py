@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfbnas.architecture import Architecture
+from tfbnas.callbacks import Progress
 from tfbnas.costs import Budget
 from tfbnas.errors import UserError
 from tfbnas.layers import OpenGate
@@ -173,7 +174,7 @@ class BSN(tf.keras.Model):
         batch_size: int = 64,
         initial_epoch: int = 0,
         callbacks: Sequence[tf.keras.callbacks.Callback] = (),
-        verbose: int | str = 0,
+        verbose: bool = True,
     ) -> tf.keras.callbacks.History:
         """Trains weights and gates together, after a warm-up of the weights in the whole network.
 
@@ -185,7 +186,7 @@ class BSN(tf.keras.Model):
           batch_size: For Splits only. Default 64 (paper).
           initial_epoch: First epoch, when a search goes on from a checkpoint. Default 0.
           callbacks: Keras callbacks.
-          verbose: Of Keras' own progress output. Default 0.
+          verbose: Whether a progress bar is shown. Default: True.
 
         Returns:
           Keras history: loss, accuracy, cost, penalty and entropy of each epoch, and validation_loss and
@@ -205,6 +206,7 @@ class BSN(tf.keras.Model):
             steps = train.steps(batch_size)
         if hasattr(validation_data, "epoch"):
             validation_data = validation_data.epoch(0, min(batch_size, validation_data.size), shuffle=False)
+        bar = [Progress("search", describe=self._describe)] if verbose else []
         with self._own_errors():
             return super().fit(
                 batches,
@@ -212,9 +214,13 @@ class BSN(tf.keras.Model):
                 epochs=epochs,
                 initial_epoch=initial_epoch,
                 steps_per_epoch=steps,
-                callbacks=[_Epochs(warm_up_epochs), *callbacks],
-                verbose=verbose,
+                callbacks=[_Epochs(warm_up_epochs), *bar, *callbacks],
+                verbose=0,
             )
+
+    def _describe(self, logs: Mapping[str, float]) -> dict[str, str | None]:
+        cost = f"{logs.get('cost', 0.0):.4g} of {self.budget.limit:.4g} {self.budget.cost.unit}"
+        return {"cost": cost, "penalty": None}
 
     def call(self, inputs, training=None):
         """Logits of the network that has the more probable side of every gate."""
