@@ -1,7 +1,7 @@
 """What every cost must do. A new cost adds one row."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfbnas import networks
 from tfbnas.architecture import Architecture
-from tfbnas.costs import Budget, Latency, Memory, trace
+from tfbnas.costs import Budget, Distributed, Latency, Memory, MultiplyAdds, Parameters, trace
 from tfbnas.layers import OpenWidth
 
 
@@ -130,3 +130,28 @@ def test_more_channels_never_cost_less(row, opened):
     ]
     assert costs == sorted(costs) and costs[0] < costs[-1]
     assert not row.strict or len(set(costs)) == 4
+
+
+MODULE_COSTS = {
+    "memory": Memory,
+    "memory, deployed": lambda: Memory("deployed"),
+    "steps": Distributed,
+    "multiply-adds": MultiplyAdds,
+    "parameters": Parameters,
+}
+
+
+@pytest.mark.parametrize("name", MODULE_COSTS)
+def test_of_modules_is_the_closed_cost_and_less_for_less(name):
+    """Costs of networks whose choices are modules: `over` is the fast form of `of`."""
+    cost = MODULE_COSTS[name]()
+    assert Budget(cost, 5.0).cost.unit
+    whole = Architecture("test", "resnet_fabric", {}, (8, 8, 3), 4, {"n": 1, "base": 4})
+    graph = networks.graph(whole)
+    over = cost.over(whole)
+    closed = {name: "from" not in name for name in graph.choices}
+    fewer = {name: name.endswith("skip") for name in graph.choices}
+    kept = graph.prune(np.concatenate([graph.gates(choices) for choices in ({}, closed, fewer)])).modules
+    values = [over(row) for row in kept]
+    assert values[0] > values[1] > values[2] > 0
+    assert cost.of(replace(whole, choices=closed)) == pytest.approx(values[1])

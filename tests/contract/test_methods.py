@@ -39,15 +39,15 @@ def make_dms(seed, limit=1200.0):
     return DMS("test-small", budget=Budget(Memory(), limit), input_shape=(8, 8, 3), classes=4, seed=seed)
 
 
-def make_bsn(seed, limit=900.0):
+def make_bsn(seed, limit=600.0):
     return BSN(
-        "resnet_fabric",
+        "cnf",
         budget=Budget(Memory(), limit),
         input_shape=(8, 8, 3),
         classes=4,
-        options={"n": 1, "base": 4},
+        options={"columns": 2, "scales": 2, "filters": 4},
         groups=4,
-        initial_logit=0.1,  # so that a few steps decide something
+        initial_logit=0.02,  # so that a few steps decide something
         seed=seed,
     )
 
@@ -67,8 +67,8 @@ METHODS = [
     Method(
         "bsn",
         make_bsn,
-        {"epochs": 3, "warm_up_epochs": 1},
-        {"epochs": 3, "warm_up_epochs": 1, "initial_epoch": 1},
+        {"epochs": 3, "warm_up_epochs": 0},
+        {"epochs": 3, "warm_up_epochs": 0, "initial_epoch": 1},
         lambda search: {"network": search.network, "variables": search.state},
     ),
 ]

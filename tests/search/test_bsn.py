@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from tfbnas import networks
 from tfbnas.architecture import Architecture
-from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import Budget, Distributed, MultiplyAdds
 from tfbnas.errors import UserError
 from tfbnas.layers import BatchNormalization, Dense, FloatConv2D
@@ -316,31 +315,6 @@ def test_equal_seeds_draw_equal_gates():
     first, again, other = ([search.draw(8).numpy() for _ in range(3)] for search in draws)
     assert np.array_equal(first, again) and not np.array_equal(first, other)
     assert not np.array_equal(first[0], first[1])
-
-
-def outcome(search):
-    variables = [*search.network.variables, *search.state, *search.optimizer.variables]
-    return search.architecture(), [variable.numpy().tobytes() for variable in variables]
-
-
-def test_the_seed_decides_everything_and_a_resumed_search_is_the_undisturbed_one(dataset, tmp_path):
-    def fresh(disturbance):
-        tf.keras.utils.set_random_seed(disturbance)  # none of the search's business
-        search = make(normalized=True, groups=4, baseline="moving", seed=3)
-        kept = Checkpoints(tmp_path, network=search.network, variables=search.state, optimizer=search.optimizer)
-        return search, kept
-
-    whole, _ = fresh(1)
-    history = whole.fit(dataset, dataset, epochs=3, warm_up_epochs=1).history
-    first, kept = fresh(2)
-    first.fit(dataset, dataset, epochs=1, warm_up_epochs=1)
-    kept.save(1)
-    second, kept = fresh(3)
-    assert kept.restore()[0] == 1
-    rest = second.fit(dataset, dataset, epochs=3, warm_up_epochs=1, initial_epoch=1).history
-    assert outcome(second) == outcome(whole)
-    assert all(values == history[name][1:] for name, values in rest.items())
-    assert outcome(first) != outcome(whole)
 
 
 def test_trains_in_bfloat16(batch):

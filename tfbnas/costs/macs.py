@@ -75,10 +75,10 @@ class Parameters:
         """Parameters of one operation."""
         if operation.kind == "normalization":
             return 2.0 * _given(operation.outputs)
-        if operation.kind not in ("convolution", "depthwise", "dense"):
-            return 0.0
+        if operation.kind not in ("convolution", "dense"):
+            return float(operation.other_weights)
         outputs = _given(operation.outputs)
-        inputs = 1 if operation.kind == "depthwise" else _given(operation.inputs) // operation.groups
+        inputs = _given(operation.inputs) // operation.groups
         rows, columns = operation.kernel_size
         bias = operation.bias or (self.biases and operation.kind == "convolution")
         return float(rows * columns * inputs * outputs + (outputs if bias else 0))
