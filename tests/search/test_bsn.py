@@ -15,6 +15,7 @@ from tfbnas.networks.graph import NetworkGraph
 from tfbnas.precision import precision
 from tfbnas.search import reinforce
 from tfbnas.search.bsn import BSN
+from tfbnas.search.dms import DMS
 
 SHAPE, CLASSES = (4, 4, 2), 3
 
@@ -381,3 +382,8 @@ def test_bad_arguments():
         make(baseline="mean")
     with pytest.raises(UserError, match="modules of a graph.*Received: 'vgg11'"):
         BSN("vgg11", budget=BUDGET)
+
+
+def test_a_search_of_widths_refuses_a_cost_without_expectation():
+    with pytest.raises(UserError, match="expectation is differentiable.*Received: Distributed"):
+        DMS("test-small", budget=BUDGET)
