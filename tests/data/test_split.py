@@ -117,6 +117,17 @@ def test_take_is_balanced_nested_and_bounded(split):
             split.take(n, seed=0)
 
 
+def test_held_out_images_are_balanced_and_apart(split):
+    rest, held = split.hold_out(12, seed=3)
+    assert (rest.size, held.size) == (split.size - 12, 12)
+    assert np.bincount(held.labels).tolist() == np.bincount(split.take(12, seed=3).labels).tolist()
+    pictures = [{image.tobytes() for image in part.images(part.size)[0]} for part in (rest, held, split)]
+    assert not pictures[0] & pictures[1] and pictures[0] | pictures[1] == pictures[2]
+    for n in (0, split.size):
+        with pytest.raises(UserError, match=f"hold out.*Received: {n}"):
+            split.hold_out(n, seed=0)
+
+
 def test_images_gives_the_first_ones(split):
     x, y = split.images(7)
     assert x.shape == (7, 8, 8, 3) and isinstance(x, np.ndarray)

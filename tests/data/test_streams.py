@@ -64,6 +64,8 @@ def test_halves_and_subsets(stream):
     taken = stream.take(7, seed=0)
     assert taken.size == 7 == len(set(rows(taken.epoch(0, 7))))
     assert same(arrays(taken.epoch(0, 7)), arrays(stream.take(7, seed=0).epoch(0, 7)))
+    rest, held = (set(rows(part.epoch(0, part.size))) for part in stream.hold_out(7, seed=0))
+    assert (len(rest), len(held)) == (23, 7) and not rest & held and held == set(rows(taken.epoch(0, 7)))
 
 
 def test_image_size_makes_random_resized_crops(stream, tiny_tfds):

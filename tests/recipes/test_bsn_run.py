@@ -11,7 +11,7 @@ import pytest
 from tfbnas import networks
 from tfbnas.architecture import Architecture
 from tfbnas.costs import Distributed
-from tfbnas.recipes.bsn_settings import Settings
+from tfbnas.recipes.bsn_settings import FabricRecipe
 from tfbnas.recipes.settings import parse, preset_files, run_main
 
 TINY = {
@@ -76,7 +76,10 @@ def test_rerunning_a_finished_run_repeats_nothing(run_directory, arguments, star
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"budget__limit": 2}, "cheapest path"),
+        ({"budget__limit": 2}, "at least 5 steps, the cost of the cheapest path"),
+        ({"budget__also": "{memory: 0.0001}"}, "`budget.also.memory` to be at least"),
+        ({"budget__also": "{flops: 1}"}, "flops"),
+        ({"data__held_out": 10000}, "hold out"),
         ({"budget__limit": 0}, "budget.limit"),
         ({"budget__limit": "nan"}, "budget.limit"),
         ({"budget__cost": "flops"}, "flops"),
@@ -93,7 +96,7 @@ def test_refusals(settings, expected, arguments, capsys, tmp_path):
 
     with pytest.raises(SystemExit) as exit_code:
         argv = arguments(tmp_path / "run", **settings)
-        run_main(bsn.run, Settings, recipe="bsn_resnet_fabric", description="", argv=argv)
+        run_main(bsn.run, FabricRecipe, recipe="bsn_resnet_fabric", description="", argv=argv)
     assert exit_code.value.code == 2
     assert expected in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
@@ -103,5 +106,5 @@ def test_every_preset_is_complete_and_right():
     presets = preset_files("bsn_resnet_fabric")
     assert {"quick"} <= set(presets)
     for name in presets:
-        found = parse(Settings, ["--preset", name], program="bsn_resnet_fabric", description="", presets=presets)
+        found = parse(FabricRecipe, ["--preset", name], program="bsn_resnet_fabric", description="", presets=presets)
         assert found.preset == name and found.recipe == "bsn_resnet_fabric"

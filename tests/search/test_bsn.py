@@ -176,13 +176,46 @@ def test_leaving_out_gates_that_do_not_matter_varies_less(enumerated):
 def test_the_step_uses_these_functions(enumerated, batch):
     """Two groups with the baseline of the batch give what the functions give for the same two architectures."""
     values, pruned, _, _ = enumerated
-    search = make(groups=2)
+    search = make(groups=2, baseline="batch")
     search.logits.assign(LOGITS)
     scores = reinforce.score(search.logits, tf.constant(EVERY), tf.constant(pruned.matters)).numpy()
     for pair in ([3, 15], [2, 9], [0, 7]):
         found = search.gradients(*batch, tf.constant(EVERY[pair]))
         both = reinforce.leave_one_out(tf.constant([values[pair[0], 0], values[pair[1], 1]], tf.float32))
         np.testing.assert_allclose(found[4], reinforce.gradient(scores[pair], both), atol=1e-6)
+
+
+def test_greedy_baseline_is_exact_and_takes_the_difficulty_of_a_batch_away(enumerated, batch):
+    """The mean over all architectures stays; what one batch has above another in all of them drops out."""
+    values, pruned, _, _ = enumerated
+    search = make(baseline="greedy")
+    search.logits.assign(LOGITS)
+    scores = reinforce.score(search.logits, tf.constant(EVERY), tf.constant(pruned.matters)).numpy()
+    greedy = EVERY.tolist().index([logit > 0 for logit in LOGITS])
+    chance = probabilities(LOGITS)
+    for first in range(2):
+        one = tuple(part[first : first + 1] for part in batch)
+        estimates = np.array([search.gradients(*one, tf.constant(row[None]))[4] for row in EVERY], np.float64)
+        expected = scores * (values[:, first] - values[greedy, first])[:, None]
+        np.testing.assert_allclose(estimates, expected, atol=2e-6)
+        np.testing.assert_allclose(chance @ estimates, chance @ (scores * values[:, first, None]), atol=4e-6)
+
+
+def test_greedy_baseline_has_less_variance_between_batches(batch):
+    """Ten pairs of images of very different difficulty: the moving mean leaves that difference in the estimates."""
+    images, labels = batch
+    chance = np.random.default_rng(1)
+    spread = {}
+    for baseline in ("greedy", "moving"):
+        search = make(baseline=baseline)
+        search.logits.assign(LOGITS)
+        search.network.get_layer("out").bias.assign([3.0, 0.0, -3.0])  # class 0 is easy, class 2 is hard
+        found = []
+        for step in range(60):
+            gates = tf.constant(EVERY[chance.choice(16, p=probabilities(LOGITS))][None])
+            found.append(search.gradients(images, np.full_like(labels, [0, 2][step % 2]), gates)[4].numpy())
+        spread[baseline] = np.var(found[10:], axis=0).sum()
+    assert spread["greedy"] < 0.3 * spread["moving"]
 
 
 def test_gradient_of_the_weights_is_that_of_the_closed_network(search, enumerated, batch):
@@ -294,7 +327,7 @@ def test_a_penalty_leads_to_the_budget_and_a_generous_one_keeps_more(dataset):
 
 def test_modules_that_nobody_uses_are_not_run(batch):
     """Statistics of a normalisation move where it is run, and only there."""
-    search = make(normalized=True)
+    search = make(normalized=True, baseline="moving")
     step = tf.function(search.gradients)
 
     def means():

@@ -44,6 +44,12 @@ def take(labels: np.ndarray, n: int, *, seed: int) -> np.ndarray:
     return np.sort(np.lexsort((labels, rank))[:n])
 
 
+def hold_out(labels: np.ndarray, n: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """All positions but those of `take`, sorted, and those."""
+    held = take(labels, n, seed=seed)
+    return np.setdiff1d(np.arange(len(labels)), held), held
+
+
 def _shuffled(labels: np.ndarray, label: int, seed: int) -> np.ndarray:
     # default_rng's streams are stable across numpy versions in practice, but Generator's methods are not promised
     # to be; sorting raw bits keeps a run's halves the same after an upgrade.

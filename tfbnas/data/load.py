@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ class ImageData:
       class_names: One for each class.
       train: Images for weights and architecture (see `Split.halves`).
       test: Images for nothing but the final accuracy.
+      validation: Images to choose between trained networks with; None where none were held out.
     """
 
     name: str
@@ -42,6 +43,16 @@ class ImageData:
     class_names: list[str]
     train: Split
     test: Split
+    validation: Split | None = None
+
+    def hold_out(self, n: int, *, seed: int) -> ImageData:
+        """The data set with `n` of the training images, equally many of each class, as validation.
+
+        Raises:
+          UserError: `n` is not in 1..size - 1 of the training images.
+        """
+        train, validation = self.train.hold_out(n, seed=seed)
+        return replace(self, train=train, validation=validation)
 
 
 def load(

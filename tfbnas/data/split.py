@@ -48,6 +48,14 @@ class Split(abc.ABC):
         """
 
     @abc.abstractmethod
+    def hold_out(self, n: int, *, seed: int) -> tuple[Split, Split]:
+        """All but `n` images, and these `n`, chosen as by `take`.
+
+        Raises:
+          UserError: `n` is not in 1..size - 1.
+        """
+
+    @abc.abstractmethod
     def _batches(
         self, epoch: tf.Tensor, batch_size: int, *, seed: int, augment: bool, shuffle: bool
     ) -> tf.data.Dataset: ...
@@ -127,6 +135,12 @@ class Split(abc.ABC):
                 f"{self.size} image(s). Use a larger data set."
             )
 
+    def _check_hold_out(self, n: int) -> None:
+        if not 1 <= n < self.size:
+            raise UserError(
+                f"Expected to hold out 1..{self.size - 1} of the {self.size} images of {self.name}. Received: {n}."
+            )
+
     def _check_take(self, n: int) -> None:
         if not 1 <= n <= self.size:
             raise UserError(f"Expected to take 1..{self.size} images of {self.name}. Received: {n}.")
@@ -183,6 +197,11 @@ class MemorySplit(Split):
     def take(self, n: int, *, seed: int) -> MemorySplit:
         self._check_take(n)
         return self._subset(balance.take(self.labels, n, seed=seed), f"subset of {n}")
+
+    def hold_out(self, n: int, *, seed: int) -> tuple[MemorySplit, MemorySplit]:
+        self._check_hold_out(n)
+        rest, held = balance.hold_out(self.labels, n, seed=seed)
+        return self._subset(rest, f"without {n}"), self._subset(held, f"subset of {n}")
 
     def _subset(self, positions: np.ndarray, what: str) -> MemorySplit:
         return MemorySplit(

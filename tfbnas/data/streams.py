@@ -100,6 +100,11 @@ class FileSplit(StreamSplit):
         self._check_take(n)
         return self._subset(balance.take(self.labels, n, seed=seed), f"subset of {n}")
 
+    def hold_out(self, n: int, *, seed: int) -> tuple[FileSplit, FileSplit]:
+        self._check_hold_out(n)
+        rest, held = balance.hold_out(self.labels, n, seed=seed)
+        return self._subset(rest, f"without {n}"), self._subset(held, f"subset of {n}")
+
     def _subset(self, positions: np.ndarray, what: str) -> FileSplit:
         return FileSplit(
             self._paths[positions],
@@ -172,10 +177,23 @@ class RecordSplit(StreamSplit):
     def take(self, n: int, *, seed: int) -> RecordSplit:
         """The first records of every file, in proportion; `seed` is not used."""
         self._check_take(n)
+        return self._subset(self._cut(n)[1], f"subset of {n}")
+
+    def hold_out(self, n: int, *, seed: int) -> tuple[RecordSplit, RecordSplit]:
+        """The first records of every file, in proportion, are held out; `seed` is not used."""
+        self._check_hold_out(n)
+        rest, held = self._cut(n)
+        return self._subset(rest, f"without {n}"), self._subset(held, f"subset of {n}")
+
+    def _cut(self, n: int) -> tuple[list[Piece], list[Piece]]:
+        """What is left of every file behind its share of the first `n` records, and these."""
         ends = np.cumsum([piece.count for piece in self._pieces]) * n // self.size
-        counts = np.diff(ends, prepend=0)
-        pieces = [Piece(p.file, p.skip, int(c)) for p, c in zip(self._pieces, counts, strict=True)]
-        return self._subset(pieces, f"subset of {n}")
+        counts = [int(count) for count in np.diff(ends, prepend=0)]
+        pairs = list(zip(self._pieces, counts, strict=True))
+        return (
+            [Piece(p.file, p.skip + count, p.count - count) for p, count in pairs],
+            [Piece(p.file, p.skip, count) for p, count in pairs],
+        )
 
     def _subset(self, pieces: Sequence[Piece], what: str) -> RecordSplit:
         return RecordSplit(

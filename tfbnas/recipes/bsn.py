@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
 from tfbnas import data, precision
 from tfbnas.architecture import Architecture
 from tfbnas.checkpoints import Checkpoints
-from tfbnas.costs import Budget, Cost, Distributed, Memory, MultiplyAdds
+from tfbnas.costs import Budget, Cost, Distributed, Latency, Memory, MultiplyAdds
+from tfbnas.errors import UserError
 from tfbnas.recipes import stages
-from tfbnas.recipes.bsn_settings import BudgetSettings, Settings
+from tfbnas.recipes.bsn_settings import UNITS, BudgetSettings, Settings
 from tfbnas.recipes.settings import Command
 from tfbnas.run import RunDirectory
 from tfbnas.search.bsn import BSN
 from tfbnas.search.sampling import PricedGraph
 
 
-def run(command: Command[Settings]) -> None:
+S = TypeVar("S", bound=Settings)
+
+
+def run(command: Command[S]) -> None:
     """Runs all stages of a BSN recipe that the run directory does not hold yet.
 
     Args:
@@ -58,40 +62,56 @@ def run(command: Command[Settings]) -> None:
         stages.finish(directory)
 
 
-def make_cost(settings: BudgetSettings) -> Cost:
-    """The cost of the settings."""
-    if settings.cost == "steps":
+def make_cost(name: str, settings: BudgetSettings) -> Cost:
+    """A cost of the settings by its name."""
+    if name == "steps":
         return Distributed(settings.machines, allocation=settings.allocation)
-    return MultiplyAdds() if settings.cost == "multiply_adds" else Memory(settings.counting)
+    if name == "latency":
+        return Latency(settings.device)
+    return MultiplyAdds() if name == "multiply_adds" else Memory(settings.counting)
 
 
-def make_budget(settings: BudgetSettings) -> Budget:
-    """The budget of the settings."""
-    return Budget(make_cost(settings), settings.limit * settings.scale, settings.penalty_weight)
+def make_budgets(settings: BudgetSettings) -> list[Budget]:
+    """The budgets of the settings, the one of `cost` first."""
+    return [
+        Budget(make_cost(name, settings), limit * UNITS[name][1], settings.penalty_weight)
+        for name, limit in settings.limits.items()
+    ]
 
 
 def whole(images: data.ImageData, settings: Settings) -> Architecture:
     """The network that is searched, with nothing left out."""
-    options = {"n": settings.network.n, "base": settings.network.base, "binary": settings.network.binary}
-    return Architecture("whole", "resnet_fabric", {}, images.input_shape, images.classes, options)
+    network = settings.network
+    return Architecture("whole", network.family, {}, images.input_shape, images.classes, network.options())
 
 
 def references(images: data.ImageData, settings: Settings) -> dict[str, tuple[str, Architecture]]:
-    """Label and architecture of the networks to compare with: the ResNet inside the fabric, and the whole fabric."""
-    fabric = whole(images, settings)
-    plain = replace(fabric, method="plain", options={**fabric.options, "links": False})
-    return {"plain": (f"ResNet-{6 * settings.network.n + 2}", plain), "whole": ("whole fabric", fabric)}
+    """Label and architecture of the networks to compare with, by the name of their setting."""
+    everything = whole(images, settings)
+    return {
+        key: (label, replace(everything, method=key, options=options))
+        for key, (label, options) in settings.network.references().items()
+    }
 
 
 def check_feasible(images: data.ImageData, settings: Settings) -> None:
     """Refuses what can be known to fail before anything is written or trained.
 
     Raises:
-      UserError: A batch is larger than its data, or the budget is below the cheapest path through the network.
+      UserError: A batch is larger than its data, or a budget is below the cheapest path through the network.
     """
     images.train.steps(settings.train.batch_size)
     images.train.steps(settings.search.batch_size)
-    PricedGraph(whole(images, settings), [make_budget(settings.budget)]).check_budgets()
+    limits = settings.budget.limits
+    priced = PricedGraph(whole(images, settings), make_budgets(settings.budget))
+    for least, (name, limit) in zip(priced.least(), limits.items(), strict=True):
+        unit, scale = UNITS[name]
+        if least is not None and least > limit * scale:
+            setting = "budget.limit" if name == settings.budget.cost else f"budget.also.{name}"
+            raise UserError(
+                f"Expected `{setting}` to be at least {least / scale:.4g} {unit}, the cost of the cheapest path through "
+                f"{settings.network.family}. Received: {limit:g}."
+            )
 
 
 def make_search(images: data.ImageData, settings: Settings) -> BSN:
@@ -99,11 +119,11 @@ def make_search(images: data.ImageData, settings: Settings) -> BSN:
     own = settings.search
     with precision.precision(settings.precision):
         search = BSN(
-            "resnet_fabric",
-            budget=make_budget(settings.budget),
+            settings.network.family,
+            budget=make_budgets(settings.budget),
             input_shape=images.input_shape,
             classes=images.classes,
-            options=dict(whole(images, settings).options),
+            options=settings.network.options(),
             groups=own.groups,
             baseline=own.baseline,
             initial_logit=own.initial_logit,
@@ -172,6 +192,8 @@ def search_stage(directory: RunDirectory, images: data.ImageData, settings: Sett
             state = checkpoints.state()
         history = [{**entry, "choices": row} for entry, row in zip(state["history"], state["choices"], strict=True)]
         found, cost = search.architecture(), search.budget.cost
+        expected = search.costs()
+        also = list(zip(budget.also, search.budgets[1:], expected[1:], strict=True))
         return {
             "seconds": sum(entry["seconds"] for entry in history),
             "architecture": found.to_dict(),
@@ -180,9 +202,19 @@ def search_stage(directory: RunDirectory, images: data.ImageData, settings: Sett
                 "unit": budget.unit,
                 "scale": budget.scale,
                 "limit": search.budget.limit,
-                "expected": float(search.cost()),
+                "expected": expected[0],
                 "found": cost.of(found),
                 "references": {label: cost.of(what) for label, what in references(images, settings).values()},
+                "also": {
+                    name: {
+                        "unit": UNITS[name][0],
+                        "scale": UNITS[name][1],
+                        "limit": other.limit,
+                        "expected": mean,
+                        "found": other.cost.of(found),
+                    }
+                    for name, other, mean in also
+                },
             },
             "warm_up_epochs": own.warm_up_epochs,
             "history": history,

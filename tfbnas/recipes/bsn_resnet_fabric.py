@@ -3,18 +3,18 @@
 Paper: Veniat & Denoyer, "Learning Time/Memory-Efficient Deep Architectures with Budgeted Super Networks", CVPR 2018.
 """
 
-from tfbnas.quiet import captured
-from tfbnas.recipes.bsn_settings import Settings
+from tfbnas.quiet import import_tensorflow
+from tfbnas.recipes.bsn_settings import FabricRecipe
 from tfbnas.recipes.settings import Command, run_main
 
 
-def main(command: Command[Settings]) -> None:
+def main(command: Command[FabricRecipe]) -> None:
     """Runs all stages."""
-    with captured():  # what TensorFlow prints when it is imported on a machine without GPU
-        from tfbnas.recipes import bsn
+    import_tensorflow()
+    from tfbnas.recipes import bsn  # late: `--help` does without TensorFlow
 
     bsn.run(command)
 
 
 if __name__ == "__main__":
-    run_main(main, Settings, recipe="bsn_resnet_fabric", description=__doc__ or "")
+    run_main(main, FabricRecipe, recipe="bsn_resnet_fabric", description=__doc__ or "")

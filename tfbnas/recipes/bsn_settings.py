@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal, Protocol
 
-from tfbnas.errors import UserError
+from tfbnas.errors import UserError, nearest
 from tfbnas.recipes.options import DataSettings, ExportSettings, TrainSettings, require_positive, require_range
 
 
 @dataclass
 class FabricSettings:
-    """The network that is searched.
+    """The network that is searched: a ResNet Fabric.
 
     Attributes:
       n: Blocks of each of the three groups: 3, 5, 7, 9, 18 hold ResNet-20, -32, -44, -56, -110.
@@ -19,12 +19,83 @@ class FabricSettings:
       binary: Whether convolutions compute on bits, for Larq Compute Engine; false for the float network of the paper.
     """
 
+    family: ClassVar[str] = "resnet_fabric"
+
     n: int = 3
     base: int = 16
     binary: bool = True
 
+    def options(self) -> dict[str, Any]:
+        """Arguments of the network's builder."""
+        return {"n": self.n, "base": self.base, "binary": self.binary}
+
+    def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """By the name of its setting in `baselines`: label and builder's arguments of a network to compare with."""
+        whole = self.options()
+        return {"plain": (f"ResNet-{6 * self.n + 2}", {**whole, "links": False}), "whole": ("whole fabric", whole)}
+
     def check(self) -> None:
         require_positive("network", n=self.n, base=self.base)
+
+
+@dataclass
+class CnfSettings:
+    """The network that is searched: a convolutional neural fabric.
+
+    Attributes:
+      columns: W of the paper.
+      scales: H of the paper; the sides of the images must be multiples of 2^(scales - 1).
+      filters: Channels of every node.
+      binary: Whether convolutions compute on bits, for Larq Compute Engine; false for the float network of the paper.
+    """
+
+    family: ClassVar[str] = "cnf"
+    segmentation: ClassVar[bool] = False
+
+    columns: int = 8
+    scales: int = 6
+    filters: int = 128
+    binary: bool = True
+
+    def options(self) -> dict[str, Any]:
+        """Arguments of the network's builder."""
+        own = {"columns": self.columns, "scales": self.scales, "filters": self.filters, "binary": self.binary}
+        return {**own, "segmentation": True} if self.segmentation else own
+
+    def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """By the name of its setting in `baselines`: label and builder's arguments of a network to compare with."""
+        whole, half = self.options(), max(1, self.columns // 2)
+        return {"plain": (f"CNF W={half}", {**whole, "columns": half}), "whole": (f"CNF W={self.columns}", whole)}
+
+    def check(self) -> None:
+        require_positive("network", columns=self.columns, scales=self.scales, filters=self.filters)
+
+
+@dataclass
+class SegmentationSettings(CnfSettings):
+    """The network that is searched: a convolutional neural fabric that classifies every pixel.
+
+    Attributes:
+      columns: W of the paper.
+      scales: H of the paper; the sides of the images must be multiples of 2^(scales - 1).
+      filters: Channels of every node.
+      binary: Whether convolutions compute on bits, for Larq Compute Engine; false for the float network of the paper.
+    """
+
+    segmentation: ClassVar[bool] = True
+
+    scales: int = 9
+    filters: int = 64
+
+
+CostName = Literal["steps", "multiply_adds", "memory", "latency"]
+UNITS: dict[str, tuple[str, float]] = {
+    "steps": ("steps", 1.0),
+    "multiply_adds": ("million multiply-adds", 1e6),
+    "memory": ("MiB", 2.0**20),
+    "latency": ("ms", 1.0),
+}
+"""For each cost, the unit of its limit, and what that is in the unit of the cost itself."""
 
 
 @dataclass
@@ -32,33 +103,50 @@ class BudgetSettings:
     """What the searched network may cost.
 
     Attributes:
-      cost: steps on machines that work in parallel, multiply_adds, or memory of the weights.
-      limit: In steps, millions of multiply-adds, or MiB.
+      cost: steps on machines that work in parallel, multiply_adds, memory of the weights, or predicted latency.
+      limit: In steps, millions of multiply-adds, MiB, or milliseconds.
+      also: Limits on further costs, for instance {memory: 0.05, multiply_adds: 20}.
       machines: For steps: how many modules run at once.
       allocation: For steps: depth_first (the paper's tables) or critical_path.
       counting: For memory: paper (kernels and the last bias) or deployed (and two floats per normalised channel).
-      penalty_weight: Loss that twice the budget adds. The paper's lambda is this divided by the limit.
+      device: For latency: raspberry_pi_4b, pixel1, or a file that tools/build_latency_table.py wrote.
+      penalty_weight: Loss that twice a budget adds. The paper's lambda is this divided by the limit.
     """
 
-    cost: Literal["steps", "multiply_adds", "memory"] = "steps"
+    cost: CostName = "steps"
     limit: float = 20.0
+    also: dict[str, float] = field(default_factory=dict)
     machines: int = 2
     allocation: Literal["depth_first", "critical_path"] = "depth_first"
     counting: Literal["paper", "deployed"] = "paper"
+    device: str = "raspberry_pi_4b"
     penalty_weight: float = 2.0
 
     @property
     def unit(self) -> str:
-        return {"steps": "steps", "multiply_adds": "million multiply-adds", "memory": "MiB"}[self.cost]
+        return UNITS[self.cost][0]
 
     @property
     def scale(self) -> float:
         """What one unit of `limit` is in the unit of the cost itself."""
-        return {"steps": 1.0, "multiply_adds": 1e6, "memory": 2.0**20}[self.cost]
+        return UNITS[self.cost][1]
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """All limits by cost, that of `cost` first."""
+        return {self.cost: self.limit, **self.also}
 
     def check(self) -> None:
         require_positive("budget", limit=self.limit, machines=self.machines)
         require_range("budget", 0, None, penalty_weight=self.penalty_weight)
+        for name, limit in self.also.items():
+            if name not in UNITS or name == self.cost:
+                others = sorted(set(UNITS) - {self.cost})
+                raise UserError(
+                    f"Expected the names in `budget.also` to be out of {others}. Received: {name!r}."
+                    f"{nearest(name, others)}"
+                )
+            require_positive("budget.also", **{name: limit})
 
 
 @dataclass
@@ -70,7 +158,8 @@ class SearchSettings:
       warm_up_epochs: Epochs in which the whole network is trained.
       batch_size: Images per step.
       groups: Architectures drawn for a batch, a divisor of batch_size; null draws one for each image (paper).
-      baseline: moving mean of the losses before, the mean of the batch's other groups, or none; null chooses.
+      baseline: What a sample's loss is compared with: greedy (the more probable network on the same images), batch
+        (the mean of the batch's other groups; paper), moving (the mean of the steps before), or none.
       initial_logit: Of every gate; its sigmoid is the probability to keep.
       learning_rate: Of SGD for the weights, at the start.
       schedule: steps (divided by ten at each of `drops`), or cosine (to zero).
@@ -85,7 +174,7 @@ class SearchSettings:
     warm_up_epochs: int = 50
     batch_size: int = 64
     groups: int | None = 1
-    baseline: Literal["moving", "batch", "none"] | None = None
+    baseline: Literal["greedy", "batch", "moving", "none"] = "greedy"
     initial_logit: float = 3.0
     learning_rate: float = 0.1
     schedule: Literal["cosine", "steps"] = "steps"
@@ -119,12 +208,21 @@ class BaselineSettings:
     """Networks that are trained beside the searched one, for comparison.
 
     Attributes:
-      plain: Whether the ResNet inside the fabric is.
+      plain: Whether the ordinary network is: the ResNet inside a ResNet Fabric, a CNF of half the columns.
       whole: Whether the whole fabric is.
     """
 
     plain: bool = True
     whole: bool = False
+
+
+class NetworkSettings(Protocol):
+    """What every group of network settings offers."""
+
+    family: ClassVar[str]
+
+    def options(self) -> dict[str, Any]: ...
+    def references(self) -> dict[str, tuple[str, dict[str, Any]]]: ...
 
 
 @dataclass
@@ -139,7 +237,7 @@ class Settings:
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     data: DataSettings = field(default_factory=DataSettings)
-    network: FabricSettings = field(default_factory=FabricSettings)
+    network: NetworkSettings = field(default_factory=FabricSettings)
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
@@ -148,3 +246,39 @@ class Settings:
 
     def check(self) -> None:
         require_range("settings", 0, 2**31 - 1, seed=self.seed)
+
+
+@dataclass
+class FabricRecipe(Settings):
+    """Settings of `bsn_resnet_fabric`.
+
+    Attributes:
+      seed: Of everything random.
+      precision: Number format of training: float32, bfloat16, or auto (bfloat16 where this CPU computes with it).
+    """
+
+    network: FabricSettings = field(default_factory=FabricSettings)
+
+
+@dataclass
+class CnfRecipe(Settings):
+    """Settings of `bsn_cnf`.
+
+    Attributes:
+      seed: Of everything random.
+      precision: Number format of training: float32, bfloat16, or auto (bfloat16 where this CPU computes with it).
+    """
+
+    network: CnfSettings = field(default_factory=CnfSettings)
+
+
+@dataclass
+class SegmentationRecipe(Settings):
+    """Settings of `bsn_cnf_segmentation`.
+
+    Attributes:
+      seed: Of everything random.
+      precision: Number format of training: float32, bfloat16, or auto (bfloat16 where this CPU computes with it).
+    """
+
+    network: SegmentationSettings = field(default_factory=SegmentationSettings)

@@ -18,6 +18,7 @@ class DataSettings:
       image_size: Side in pixels to which images are scaled; null keeps images of one size as they are.
       train_split: Name of the split to search and train on.
       test_split: Name of the split to test on; null for the first of test, validation, val, valid.
+      held_out: Training images kept for validation: on them the networks of a sweep are compared; 0 for none.
       memory_limit: Bytes of decoded images above which they are streamed instead of kept in memory.
     """
 
@@ -26,7 +27,11 @@ class DataSettings:
     image_size: int | None = None
     train_split: str = "train"
     test_split: str | None = None
+    held_out: int = 0
     memory_limit: int = 2**30
+
+    def check(self) -> None:
+        require_range("data", 0, None, held_out=self.held_out)
 
 
 @dataclass

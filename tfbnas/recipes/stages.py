@@ -30,7 +30,10 @@ def load_data(settings: DataSettings) -> data.ImageData:
     Raises:
       UserError: They are missing, damaged, or not what a classifier can be trained on.
     """
-    return data.load(**vars(settings))
+    own = vars(settings).copy()
+    held_out = own.pop("held_out")
+    images = data.load(**own)
+    return images.hold_out(held_out, seed=0) if held_out else images
 
 
 class Schedule(Protocol):
@@ -189,6 +192,7 @@ def train_stage(
             "label": label,
             "architecture": architecture.to_dict(),
             "accuracy": accuracy,
+            **({"validation_accuracy": test_accuracy(network, images.validation)} if images.validation else {}),
             "seconds": sum(entry["seconds"] for entry in state["history"]),
             "epochs": settings.epochs,
             "memory": {counting: Memory(counting).of(architecture) for counting in ("paper", "deployed")},

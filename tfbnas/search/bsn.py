@@ -32,7 +32,7 @@ from tfbnas.networks import construct
 from tfbnas.search import reinforce
 from tfbnas.search.sampling import PricedGraph
 
-BASELINES = ("batch", "moving", "none")
+BASELINES = ("greedy", "batch", "moving", "none")
 
 
 class BSN(tf.keras.Model):
@@ -46,8 +46,10 @@ class BSN(tf.keras.Model):
       options: Further arguments of the network's builder.
       groups: Architectures drawn for a batch, each for equally many consecutive examples; None draws one for each
         example (paper). Default 1: what is cut is not computed.
-      baseline: "batch" subtracts from each group's loss the mean of the others (needs two groups), "moving" the moving
-        mean of the steps before, "none" nothing. Default: "moving" for one group, else "batch" (paper).
+      baseline: What is subtracted from each group's loss. "greedy": that of the network with the more probable side
+        of every gate on the same images, one more forward pass, which removes what makes one batch harder than
+        another; "batch" (paper): the mean of the other groups (needs two); "moving": the moving mean of the steps
+        before; "none": nothing. Default: "greedy".
       baseline_momentum: Of the moving mean. Default 0.9.
       initial_logit: Of every gate after the warm-up. Default 3.0 (paper), a probability of 0.95.
       seed: Of the gates that are drawn.
@@ -67,13 +69,12 @@ class BSN(tf.keras.Model):
         classes: int = 10,
         options: dict[str, Any] | None = None,
         groups: int | None = 1,
-        baseline: str | None = None,
+        baseline: str = "greedy",
         baseline_momentum: float = 0.9,
         initial_logit: float = 3.0,
         seed: int = 0,
     ):
         super().__init__(name="bsn")
-        baseline = baseline or ("moving" if groups == 1 else "batch")
         _check(groups, baseline)
         self._budgets = (budget,) if isinstance(budget, Budget) else tuple(budget)
         self._groups, self.baseline, self.baseline_momentum = groups, baseline, baseline_momentum
@@ -264,9 +265,7 @@ class BSN(tf.keras.Model):
           Mean loss without penalty; logits; costs `[groups, budgets]`; gradients by the network's trainable variables;
           gradient by the gates' logits.
         """
-        matters, kept, costs = tf.numpy_function(self._prune, [gates], [tf.bool, tf.float32, tf.float32])
-        matters, kept = tf.ensure_shape(matters, gates.shape), tf.ensure_shape(kept, gates.shape)
-        costs = tf.ensure_shape(costs, [gates.shape[0], len(self._budgets)])
+        matters, kept, costs = self._pruned(gates)
         with tf.GradientTape() as tape, self._sampled(kept):
             logits = self.network(images, training=True)
             losses = self._loss_of_each(labels, logits)
@@ -278,8 +277,27 @@ class BSN(tf.keras.Model):
         groups = tf.shape(gates)[0]
         tf.debugging.assert_equal(tf.shape(losses)[0] % groups, 0, "Expected batches that the groups divide.")
         values = tf.reduce_mean(tf.reshape(losses, [groups, -1]), axis=1) + self._penalty(costs)
+        if self.baseline == "greedy":
+            advantages = tf.cond(
+                self.warm, lambda: tf.zeros_like(values), lambda: values - self._greedy(images, labels, groups)
+            )
+        else:
+            advantages = self._advantages(values)
         scores = reinforce.score(self.logits, gates, matters)
-        return loss, logits, costs, weight_gradients, reinforce.gradient(scores, self._advantages(values))
+        return loss, logits, costs, weight_gradients, reinforce.gradient(scores, advantages)
+
+    def _greedy(self, images, labels, groups) -> tf.Tensor:
+        """What the more probable sides would have given on the images of each group, `[groups]`."""
+        _, kept, costs = self._pruned(self.logits[None] > 0.0)
+        with self._sampled(kept):
+            losses = self._loss_of_each(labels, self.network(images, training=True))
+        return tf.reduce_mean(tf.reshape(losses, [groups, -1]), axis=1) + self._penalty(costs)
+
+    def _pruned(self, gates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """What gates `[groups, gates]` leave of the graph: which of them matter, which are kept; costs by budget."""
+        matters, kept, costs = tf.numpy_function(self._prune, [gates], [tf.bool, tf.float32, tf.float32])
+        costs = tf.ensure_shape(costs, [gates.shape[0], len(self._budgets)])
+        return tf.ensure_shape(matters, gates.shape), tf.ensure_shape(kept, gates.shape), costs
 
     def _move(self, gradient: tf.Tensor) -> None:
         self.architecture_optimizer.apply_gradients([(gradient, self.logits)])

@@ -118,15 +118,21 @@ class PricedGraph:
             paths.append(self.graph.cheapest_path(weights.tolist()))
         return paths
 
+    def least(self) -> list[float | None]:
+        """Each cost of the path that costs least; None where that is not known exactly (see `cheapest`)."""
+        return [
+            self._one(index, self._kept(path)) if hasattr(self.costs[index], "over") else None
+            for index, path in enumerate(self.cheapest())
+        ]
+
     def check_budgets(self) -> None:
         """Refuses a budget that no path keeps.
 
         Raises:
           UserError: A budget is below the cheapest path from input to output.
         """
-        for index, path in enumerate(self.cheapest()):
-            budget = self.budgets[index]
-            if hasattr(budget.cost, "over") and (least := self._one(index, self._kept(path))) > budget.limit:
+        for least, budget in zip(self.least(), self.budgets, strict=True):
+            if least is not None and least > budget.limit:
                 raise UserError(
                     f"Expected a budget of at least {least:.6g} {budget.cost.unit}, the cost of the cheapest path "
                     f"through {self.template.network}. Received: limit={budget.limit:.6g}."

@@ -1,0 +1,20 @@
+"""Searches which convolutions of a neural fabric (CNF) to keep under a budget, retrains what is left, and exports it.
+
+Paper: Veniat & Denoyer, "Learning Time/Memory-Efficient Deep Architectures with Budgeted Super Networks", CVPR 2018.
+"""
+
+from tfbnas.quiet import import_tensorflow
+from tfbnas.recipes.bsn_settings import CnfRecipe
+from tfbnas.recipes.settings import Command, run_main
+
+
+def main(command: Command[CnfRecipe]) -> None:
+    """Runs all stages."""
+    import_tensorflow()
+    from tfbnas.recipes import bsn  # late: `--help` does without TensorFlow
+
+    bsn.run(command)
+
+
+if __name__ == "__main__":
+    run_main(main, CnfRecipe, recipe="bsn_cnf", description=__doc__ or "")
