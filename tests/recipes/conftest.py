@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +87,56 @@ def start(tmp_path):
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def _without_times(value):
+    """A result without what depends on the clock."""
+    if isinstance(value, dict):
+        return {key: _without_times(inner) for key, inner in value.items() if key != "seconds"}
+    return [_without_times(inner) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.fixture(scope="session")
+def results():
+    """All that a run found, without what depends on the clock."""
+
+    def read(run: Path) -> dict[str, dict]:
+        files = [*(run / "stages").glob("*.json"), run / "architecture.json", run / "export.json"]
+        return {file.name: _without_times(json.loads(file.read_text())) for file in files}
+
+    return read
+
+
+def _progress(run: Path) -> int:
+    """How many checkpoints, stages and files a run has made."""
+    # os.walk passes over directories that vanish meanwhile: the run's process writes beside and renames.
+    found = [
+        [*folders, *(f for f in files if f.endswith((".json", ".tflite", ".keras", ".html")))]
+        for _, folders, files in os.walk(run)
+    ]
+    return sum(map(len, found))
+
+
+@pytest.fixture
+def kill_again_and_again(start):
+    """Runs a command to its end through SIGKILLs at many moments: soon after whatever it writes next."""
+
+    def work(arguments: list[str], run: Path) -> None:
+        moments = random.Random(0)
+        kills = 0
+        while kills < 40:
+            process = start(arguments)
+            before = _progress(run) if run.exists() else 0
+            while process.poll() is None and (not run.exists() or _progress(run) <= before + 1):
+                time.sleep(0.01)
+            time.sleep(moments.choice([0.0, 0.05, 0.3, 1.0, 2.0]))
+            if process.poll() is not None:
+                break
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+        output, _ = process.communicate()
+        assert process.returncode == 0, output
+        assert kills >= 3
+
+    return work

@@ -65,6 +65,15 @@ def test_a_run_leaves_everything_that_is_promised(run_directory, arguments, star
     assert networks.build(found).output_shape == (None, 2)
 
 
+def test_killed_again_and_again_it_comes_out_the_same(
+    run_directory, arguments, kill_again_and_again, results, tmp_path
+):
+    assert (run_directory / "report.html").exists(), "needs the undisturbed run of the test above"
+    again = [sys.executable, "-m", "tfbnas.recipes.bsn_resnet_fabric", *arguments(tmp_path / "run")]
+    kill_again_and_again(again, tmp_path / "run")
+    assert results(tmp_path / "run") == results(run_directory)
+
+
 def test_rerunning_a_finished_run_repeats_nothing(run_directory, arguments, start):
     before = {file: file.stat().st_mtime_ns for file in (run_directory / "stages").iterdir()}
     process = start([sys.executable, "-m", "tfbnas.recipes.bsn_resnet_fabric", *arguments(run_directory)])

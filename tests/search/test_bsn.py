@@ -195,10 +195,15 @@ def test_greedy_baseline_is_exact_and_takes_the_difficulty_of_a_batch_away(enume
     chance = probabilities(LOGITS)
     for first in range(2):
         one = tuple(part[first : first + 1] for part in batch)
-        estimates = np.array([search.gradients(*one, tf.constant(row[None]))[4] for row in EVERY], np.float64)
-        expected = scores * (values[:, first] - values[greedy, first])[:, None]
+        estimates = []
+        for row in EVERY:
+            search.level.assign(0.05)  # of the steps before, the same for all
+            search.levels.assign(0.5)
+            estimates.append(search.gradients(*one, tf.constant(row[None]))[4].numpy())
+        expected = scores * (values[:, first] - values[greedy, first] - 0.1)[:, None]
         np.testing.assert_allclose(estimates, expected, atol=2e-6)
-        np.testing.assert_allclose(chance @ estimates, chance @ (scores * values[:, first, None]), atol=4e-6)
+        exactly = chance @ (scores * values[:, first, None])
+        np.testing.assert_allclose(chance @ np.array(estimates, np.float64), exactly, atol=4e-6)
 
 
 def test_greedy_baseline_has_less_variance_between_batches(batch):

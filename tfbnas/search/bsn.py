@@ -46,10 +46,10 @@ class BSN(tf.keras.Model):
       options: Further arguments of the network's builder.
       groups: Architectures drawn for a batch, each for equally many consecutive examples; None draws one for each
         example (paper). Default 1: what is cut is not computed.
-      baseline: What is subtracted from each group's loss. "greedy": that of the network with the more probable side
-        of every gate on the same images, one more forward pass, which removes what makes one batch harder than
-        another; "batch" (paper): the mean of the other groups (needs two); "moving": the moving mean of the steps
-        before; "none": nothing. Default: "greedy".
+      baseline: What is subtracted from each group's loss. "none": nothing; "batch" (paper): the mean of the other
+        groups (needs two); "moving": the moving mean of the steps before; "greedy": what the network with the more
+        probable side of every gate loses on the same images, one more forward pass, and the moving mean of that
+        difference: what makes one batch harder than another drops out. Default: "greedy".
       baseline_momentum: Of the moving mean. Default 0.9.
       initial_logit: Of every gate after the warm-up. Default 3.0 (paper), a probability of 0.95.
       seed: Of the gates that are drawn.
@@ -278,13 +278,10 @@ class BSN(tf.keras.Model):
         tf.debugging.assert_equal(tf.shape(losses)[0] % groups, 0, "Expected batches that the groups divide.")
         values = tf.reduce_mean(tf.reshape(losses, [groups, -1]), axis=1) + self._penalty(costs)
         if self.baseline == "greedy":
-            advantages = tf.cond(
-                self.warm, lambda: tf.zeros_like(values), lambda: values - self._greedy(images, labels, groups)
-            )
-        else:
-            advantages = self._advantages(values)
+            greedy = tf.cond(self.warm, lambda: values, lambda: self._greedy(images, labels, groups))
+            values -= greedy
         scores = reinforce.score(self.logits, gates, matters)
-        return loss, logits, costs, weight_gradients, reinforce.gradient(scores, advantages)
+        return loss, logits, costs, weight_gradients, reinforce.gradient(scores, self._advantages(values))
 
     def _greedy(self, images, labels, groups) -> tf.Tensor:
         """What the more probable sides would have given on the images of each group, `[groups]`."""
