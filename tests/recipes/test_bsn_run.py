@@ -11,7 +11,8 @@ import pytest
 from tfbnas import networks
 from tfbnas.architecture import Architecture
 from tfbnas.costs import Distributed
-from tfbnas.recipes.bsn_settings import FabricRecipe
+from tfbnas.recipes.bsn import make_cost
+from tfbnas.recipes.bsn_settings import CnfRecipe, FabricRecipe
 from tfbnas.recipes.settings import parse, preset_files, run_main
 
 TINY = {
@@ -111,9 +112,31 @@ def test_refusals(settings, expected, arguments, capsys, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_every_preset_is_complete_and_right():
-    presets = preset_files("bsn_resnet_fabric")
-    assert {"quick"} <= set(presets)
+@pytest.mark.parametrize(("recipe", "settings_class"), [("bsn_resnet_fabric", FabricRecipe), ("bsn_cnf", CnfRecipe)])
+def test_every_preset_is_complete_and_fits_its_network(recipe, settings_class):
+    presets = preset_files(recipe)
+    assert {"quick", "cpu", "paper_steps", "paper_multiply_adds", "paper_memory"} == set(presets)
     for name in presets:
-        found = parse(FabricRecipe, ["--preset", name], program="bsn_resnet_fabric", description="", presets=presets)
-        assert found.preset == name and found.recipe == "bsn_resnet_fabric"
+        found = parse(settings_class, ["--preset", name], program=recipe, description="", presets=presets)
+        assert found.preset == name and found.recipe == recipe
+        settings = found.settings
+        whole = Architecture("t", settings.network.family, {}, (32, 32, 3), 10, settings.network.options())
+        cost, scale = make_cost(settings.budget.cost, settings.budget), settings.budget.scale
+        # There is something to cut, and not nearly everything.
+        assert 0.2 < settings.budget.limit / (cost.of(whole) / scale) < 0.8, name
+
+
+def test_a_neural_fabric_in_full_precision_under_two_budgets(arguments, start, tmp_path):
+    settings = {"network.columns": 2, "network.scales": 2, "network.filters": 4, "network.binary": "false"}
+    argv = arguments(tmp_path / "run", budget__limit=9, budget__also="{memory: 0.02}")
+    skip = argv.index("--network.n"), argv.index("--network.base")
+    argv = [text for index, text in enumerate(argv) if index not in {*skip, *(i + 1 for i in skip)}]
+    argv += [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+    process = start([sys.executable, "-m", "tfbnas.recipes.bsn_cnf", *argv])
+    output, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, output
+    assert "CNF W=1" in output
+    search = json.loads((tmp_path / "run" / "stages" / "search.json").read_text())
+    memory = search["limit"]["also"]["memory"]
+    assert search["limit"]["found"] <= 9 and memory["found"] <= memory["limit"] == 0.02 * 2**20
+    assert (tmp_path / "run" / "model.tflite").exists()
