@@ -85,11 +85,10 @@ class RunDirectory:
         old = load_yaml(file)
         if settings and not old:
             raise UserError(f"{file} is damaged: it holds no settings. Give another --run_dir.")
-        differences = _differences(old, settings)
-        if differences:
-            shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
+        found = differences(old, settings)
+        if found:
             raise UserError(
-                f"{self.path} belongs to a run of other settings: {shown}. "
+                f"{self.path} belongs to a run of other settings: {found}. "
                 f"Give another --run_dir, or the same settings (--config {file})."
             )
 
@@ -203,10 +202,12 @@ def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
     return {key: value for name in settings for key, value in _flat(settings[name], f"{prefix}{name}.").items()}
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """In which settings two runs differ, in words (at most five of them); "" for none."""
     before, after = _flat(old), _flat(new)
     pairs = {key: [repr(side[key]) if key in side else "missing" for side in (before, after)] for key in before | after}
-    return [f"{key} was {was}, now {now}" for key, (was, now) in pairs.items() if was != now]
+    found = [f"{key} was {was}, now {now}" for key, (was, now) in pairs.items() if was != now]
+    return "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
 
 
 def _acquire(path: Path) -> int:
@@ -228,6 +229,22 @@ def _acquire(path: Path) -> int:
     os.ftruncate(descriptor, 0)
     os.write(descriptor, str(os.getpid()).encode())
     return descriptor
+
+
+def in_use(path: str | os.PathLike) -> bool:
+    """Whether a process holds the run directory `path`; false for none, and where processes are not kept apart."""
+    try:
+        descriptor = os.open(Path(path) / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _remove_scratch(path: Path) -> None:

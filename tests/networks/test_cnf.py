@@ -29,6 +29,11 @@ def test_segmentation_ends_upward_at_the_finest_scale():
     assert model.output_shape == (None, 8, 16, 3) and model.output.dtype == tf.float32
 
 
+def test_segmentation_needs_a_way_back():
+    with pytest.raises(UserError, match="columns=1"):
+        cnf_graph(columns=1, scales=4, segmentation=True)
+
+
 def test_a_column_alone_is_a_chain():
     graph = cnf_graph(columns=1, scales=4)
     assert graph.choices == ("l0_s1/from_l0_s0", "l0_s2/from_l0_s1", "l0_s3/from_l0_s2")

@@ -12,7 +12,7 @@ from tfbnas import networks
 from tfbnas.architecture import Architecture
 from tfbnas.costs import Distributed
 from tfbnas.recipes.bsn import make_cost
-from tfbnas.recipes.bsn_settings import CnfRecipe, FabricRecipe
+from tfbnas.recipes.bsn_settings import CnfRecipe, FabricRecipe, SegmentationRecipe
 from tfbnas.recipes.settings import parse, preset_files, run_main
 
 TINY = {
@@ -112,15 +112,26 @@ def test_refusals(settings, expected, arguments, capsys, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("recipe", "settings_class"), [("bsn_resnet_fabric", FabricRecipe), ("bsn_cnf", CnfRecipe)])
-def test_every_preset_is_complete_and_fits_its_network(recipe, settings_class):
+PAPER = {"paper_steps", "paper_multiply_adds", "paper_memory"}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings_class", "papers"),
+    [
+        ("bsn_resnet_fabric", FabricRecipe, PAPER),
+        ("bsn_cnf", CnfRecipe, PAPER),
+        ("bsn_cnf_segmentation", SegmentationRecipe, {"paper"}),
+    ],
+)
+def test_every_preset_is_complete_and_fits_its_network(recipe, settings_class, papers):
     presets = preset_files(recipe)
-    assert {"quick", "cpu", "paper_steps", "paper_multiply_adds", "paper_memory"} == set(presets)
+    assert {"quick", "cpu"} | papers == set(presets)
     for name in presets:
         found = parse(settings_class, ["--preset", name], program=recipe, description="", presets=presets)
         assert found.preset == name and found.recipe == recipe
         settings = found.settings
-        whole = Architecture("t", settings.network.family, {}, (32, 32, 3), 10, settings.network.options())
+        size = settings.data.image_size or (256 if settings.data.name == "part_labels" else 32)
+        whole = Architecture("t", settings.network.family, {}, (size, size, 3), 10, settings.network.options())
         cost, scale = make_cost(settings.budget.cost, settings.budget), settings.budget.scale
         # There is something to cut, and not nearly everything.
         assert 0.2 < settings.budget.limit / (cost.of(whole) / scale) < 0.8, name

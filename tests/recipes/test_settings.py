@@ -273,7 +273,7 @@ def test_preset_files_beside_the_package_or_in_the_checkout(tmp_path, monkeypatc
     for folder in (tmp_path / "recipes", package / "presets"):
         folder.mkdir()
         for name in ("dms_resnet18_cpu", "dms_resnet18_quick", "dms_resnet18_imagenet_a", "dms_vgg11_quick"):
-            (folder / f"{name}.yaml").write_text("")
+            (folder / f"{name}.yaml").write_text("recipe: " + "_".join(name.split("_")[:2]))
         found = settings.preset_files("dms_resnet18")
         assert list(found) == ["quick", "cpu", "imagenet_a"]
         assert found["imagenet_a"] == folder / "dms_resnet18_imagenet_a.yaml"

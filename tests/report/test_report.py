@@ -19,6 +19,7 @@ import tfbnas.files
 from tfbnas.errors import UserError
 from tfbnas.report import methods, page, write
 from tfbnas.report.parts import Figure, Method, Published
+from tfbnas.report.reading import read
 
 FIGURES = [
     "accuracy-memory",
@@ -297,4 +298,22 @@ def test_tensorflow_is_not_imported():
 
 def test_templates_are_found_as_package_files():
     folder = Path(page.__file__).parent / "templates"
-    assert {file.name for file in folder.iterdir()} == {"report.html.j2", "style.css.j2"}
+    assert {file.name for file in folder.iterdir()} == {"report.html.j2", "style.css.j2", "sweep.html.j2"}
+
+
+@pytest.mark.parametrize(("counting", "expected"), [("paper", 300.0), ("deployed", 400.0)])
+def test_what_a_trained_network_costs_in_the_unit_of_the_budget(tmp_path, counting, expected):
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "settings.yaml").write_text(f"budget: {{cost: memory, counting: {counting}}}\n")
+    trained = {"label": "other", "accuracy": 0.5, "memory": {"paper": 300.0, "deployed": 400.0}}
+    for key, extra in (("searched", {"validation_accuracy": 0.4}), ("plain", {})):
+        (tmp_path / "stages" / f"train-{key}.json").write_text(json.dumps({**trained, **extra}))
+    (tmp_path / "stages" / "search.json").write_text(json.dumps({"cost": 250.0, "cost_name": "memory"}))
+    run = read(tmp_path)
+    searched, plain = run.trainings
+    assert (run.cost(searched), run.cost(plain)) == (250.0, expected)
+    assert (searched.validation_accuracy, plain.validation_accuracy) == (0.4, None)
+    limit = {"cost": "steps", "unit": "steps", "scale": 1.0, "limit": 9.0, "found": 7.0, "references": {"other": 8.0}}
+    (tmp_path / "stages" / "search.json").write_text(json.dumps({"limit": limit}))
+    run = read(tmp_path)
+    assert (run.goal.name, run.goal.limit, run.cost(searched), run.cost(plain)) == ("steps", 9.0, 7.0, 8.0)

@@ -309,6 +309,16 @@ def dataset(image_batches):
     return image_batches(32, batch=16, shape=SHAPE, classes=CLASSES)
 
 
+def test_entropy_is_that_of_the_gates_that_matter():
+    p = 1 / (1 + np.exp(-np.array(LOGITS)))
+    bits = -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
+    matters = np.array([True, False, True, True])
+    found = reinforce.entropy(tf.constant(LOGITS), tf.constant(matters))
+    np.testing.assert_allclose(found, bits[matters].mean(), rtol=1e-6)
+    assert reinforce.entropy(tf.constant([40.0, 0.0]), tf.constant([True, False])) < 1e-9
+    assert reinforce.entropy(tf.constant([0.0]), tf.constant([False])) == 0
+
+
 def test_a_penalty_leads_to_the_budget_and_a_generous_one_keeps_more(dataset):
     found = {}
     for limit in (3.0, 100.0):

@@ -41,6 +41,22 @@ def pad_crop_flip(images: tf.Tensor, seed: tf.Tensor, *, padding: int = 4) -> tf
     return tf.ensure_shape(normalise(cropped) * inside, images.shape)
 
 
+def flip(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mirrors every second image from left to right, and its label map with it.
+
+    Args:
+      images: uint8 [n, height, width, channels].
+      labels: [n, height, width], a class for each pixel.
+      seed: int [2]; equal seeds give equal results.
+
+    Returns:
+      float32 [n, height, width, channels] in [-1, 1], and the labels.
+    """
+    mirrored = tf.random.stateless_uniform([tf.shape(images)[0]], seed) < 0.5
+    images = tf.where(mirrored[:, None, None, None], tf.reverse(images, [2]), images)
+    return normalise(images), tf.where(mirrored[:, None, None], tf.reverse(labels, [2]), labels)
+
+
 def crop_and_flip(n: int | tf.Tensor, seed: tf.Tensor, *, padding: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The random numbers of `pad_crop_flip`: shifts down and right in [-padding, padding], and who is mirrored.
 
@@ -53,13 +69,14 @@ def crop_and_flip(n: int | tf.Tensor, seed: tf.Tensor, *, padding: int) -> tuple
     return shifts[0], shifts[1], numbers[2] < 0.5
 
 
-def fit(image: tf.Tensor, size: int, *, margin: float = 1.0) -> tf.Tensor:
+def fit(image: tf.Tensor, size: int, *, margin: float = 1.0, method: str = "bilinear") -> tf.Tensor:
     """Scales the shorter side to `size * margin` and cuts the middle square of `size` out.
 
     Args:
       image: [height, width, channels], any size.
       size: Side of the result, pixels.
       margin: 256 / 224 is the usual one for testing on ImageNet.
+      method: "nearest" for label maps, which must not be averaged. Default: "bilinear".
 
     Returns:
       float32 [size, size, channels], 0..255.
@@ -69,7 +86,7 @@ def fit(image: tf.Tensor, size: int, *, margin: float = 1.0) -> tf.Tensor:
     scale = shorter / tf.reduce_min(shape)
     scaled = tf.maximum(tf.cast(tf.round(tf.cast(shape, scale.dtype) * scale), tf.int32), shorter)
     # Without antialiasing a strong reduction picks single pixels.
-    image = tf.image.resize(image, scaled, antialias=True)
+    image = tf.image.resize(image, scaled, method=method, antialias=True)
     top, left = (scaled[0] - size) // 2, (scaled[1] - size) // 2
     image = image[top : top + size, left : left + size]
     return tf.clip_by_value(tf.ensure_shape(image, [size, size, image.shape[2]]), 0.0, 255.0)

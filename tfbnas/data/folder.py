@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -24,31 +25,31 @@ class Listing:
     labels: np.ndarray
 
 
-def list_images(root: Path, splits: tuple[str, str]) -> tuple[list[str], Listing, Listing]:
-    """Lists the images of two splits.
+def list_images(root: Path, splits: tuple[str, ...]) -> tuple[Any, ...]:
+    """Lists the images of two or more splits.
 
     Args:
       root: The folder that holds the splits.
-      splits: Names of the folders for training and for testing.
+      splits: Names of the folders, that for training first.
 
     Returns:
-      Class names, sorted; training images; test images.
+      Class names, sorted; a Listing of each split.
 
     Raises:
       UserError: A class folder is empty or is missing in one of the splits, or a file is no image.
     """
     names = [_folders(root / split) for split in splits]
-    for split, mine, others in ((splits[0], *names), (splits[1], *reversed(names))):
-        missing = sorted(set(others) - set(mine))
+    for split, mine in zip(splits, names, strict=True):
+        missing = sorted(set().union(*names) - set(mine))
         if missing:
             raise UserError(
-                f"Expected the same class folders in {root / splits[0]} and {root / splits[1]}. "
+                f"Expected the same class folders in {' and '.join(str(root / name) for name in splits)}. "
                 f"Received: no {missing[0]!r} in {split!r} (missing there: {len(missing)}). "
                 "Add images, or remove the class."
             )
     if not names[0]:
         raise UserError(f"{root / splits[0]} holds no class folders. Expected SPLIT/CLASS/*.jpg or *.png.")
-    return names[0], _list(root / splits[0], names[0]), _list(root / splits[1], names[0])
+    return names[0], *(_list(root / split, names[0]) for split in splits)
 
 
 def _folders(path: Path) -> list[str]:
@@ -81,13 +82,13 @@ def _check_signature(file: str) -> None:
         raise UserError(f"The image file {file} is damaged: it {what}. Replace or delete it.")
 
 
-def open_folder(root: Path, train_split: str, test_split: str | None) -> Opened:
+def open_folder(root: Path, train_split: str, test_split: str | None, validation_split: str | None = None) -> Opened:
     """Opens a folder of images; arguments and errors as in `tfbnas.data.load`."""
     available = [entry.name for entry in os.scandir(root) if entry.is_dir()]
-    splits = split_names(available, train_split, test_split, f"the folder {root}")
+    splits = split_names(available, train_split, test_split, f"the folder {root}", validation_split)
     names, *listings = list_images(root, splits)
-    train, test = (_part(root / split, listing) for split, listing in zip(splits, listings, strict=True))
-    return Opened((None, None, 3), names, (train, test))
+    parts = tuple(_part(root / split, listing) for split, listing in zip(splits, listings, strict=True))
+    return Opened((None, None, 3), names, parts)
 
 
 def _part(where: Path, listing: Listing) -> Part:

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfbnas.data import decode
+from tfbnas.data import decode, shapes
 from tfbnas.data.folder import open_folder
 from tfbnas.data.locate import QUICK, locate
-from tfbnas.data.parts import Opened, Part
+from tfbnas.data.parts import Opened, Part, maps_do_not_stream, split_names
 from tfbnas.data.split import MemorySplit, Split
 from tfbnas.data.tfds_directory import open_tfds
 from tfbnas.errors import UserError
@@ -25,7 +25,7 @@ _PEEK = 256
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set for image classification.
+    """A data set for the classification of images, or of the pixels of images.
 
     Attributes:
       name: As given to `load`.
@@ -45,6 +45,11 @@ class ImageData:
     test: Split
     validation: Split | None = None
 
+    @property
+    def segmentation(self) -> bool:
+        """Whether every pixel has a class."""
+        return bool(self.train.label_shape)
+
     def hold_out(self, n: int, *, seed: int) -> ImageData:
         """The data set with `n` of the training images, equally many of each class, as validation.
 
@@ -62,6 +67,7 @@ def load(
     image_size: int | None = None,
     train_split: str = "train",
     test_split: str | None = None,
+    validation_split: str | None = None,
     memory_limit: int = MEMORY_LIMIT,
 ) -> ImageData:
     """Opens a data set that lies on this machine. Nothing is ever downloaded.
@@ -70,32 +76,37 @@ def load(
     larger one is streamed, and only its beginning is checked beforehand.
 
     Args:
-      name: "cifar10-quick" (2 800 + 500 images of CIFAR-10 that ship with tfbnas); the name of a TFDS data set, also
+      name: "cifar10-quick" (2 800 + 500 images of CIFAR-10 that ship with tfbnas); "cifar10-shapes" (as many
+        images with label maps, synthetic: shapes laid onto those photographs); the name of a TFDS data set, also
         "name/config:version", prepared in `data_dir`; a TFDS directory, or a directory above it; or a folder of images,
-        SPLIT/CLASS/*.jpg or *.png, which are read as colour (grey ones are converted, transparent ones refused).
+        SPLIT/CLASS/*.jpg or *.png, which are read as colour (grey ones are converted, transparent ones refused). A
+        TFDS data set whose label is a `tfds.features.LabeledImage` gives label maps, for segmentation.
       data_dir: Where prepared TFDS data sets lie; default: TFDS's own (TFDS_DATA_DIR, ~/tensorflow_datasets).
       image_size: Scale to squares of this side. Default: images of one size stay as they are; data sets of varying
         sizes that are streamed get 224.
       train_split: Its name.
       test_split: Its name; default: the first of test, validation, val, valid that exists (validation for ImageNet).
-      memory_limit: Bytes of decoded images, training and test together, above which they are streamed; default: 1 GiB.
+      validation_split: Name of a split to choose between trained networks with; default: none.
+      memory_limit: Bytes of decoded images, all splits together, above which they are streamed; default: 1 GiB. Data
+        sets with label maps are not streamed, but refused.
 
     Returns:
       The data set. Its order of images and all random choices are the same in every process.
 
     Raises:
       UserError: The data set is unknown, missing, damaged, not for image classification, lacks a split, has an empty
-        one, images of different sizes or channels, or labels out of range.
+        one, images of different sizes or channels, labels out of range, or label maps that do not fit the images.
     """
     if image_size is not None and image_size < 1:
         raise UserError(
             f"Expected `image_size` (--data.image_size) to be a positive number of pixels. Received: {image_size}."
         )
-    source = locate(str(name), data_dir=data_dir)
-    if isinstance(source, Path):
-        opened = open_folder(source, train_split, test_split)
+    splits_wanted = (train_split, test_split, validation_split)
+    if name == shapes.NAME:
+        opened = _open_shapes(*splits_wanted)
     else:
-        opened = open_tfds(source, train_split, test_split)
+        source = locate(str(name), data_dir=data_dir)
+        opened = (open_folder if isinstance(source, Path) else open_tfds)(source, *splits_wanted)
     names = opened.class_names
     shape, scaled, in_memory = _plan(opened, image_size, memory_limit)
     splits: list[Split] = []
@@ -112,25 +123,41 @@ def load(
             )
             splits.append(MemorySplit(images, labels, name=part.where))
         else:
-            _check_beginning(part, shape, scaled, len(names))
+            if not decode.has_maps(part.encoded):
+                _check_beginning(part, shape, scaled, len(names))
             splits.append(part.stream(shape, scaled))
-    return ImageData(
-        name=str(name), input_shape=shape, classes=len(names), class_names=names, train=splits[0], test=splits[1]
-    )
+    train, test, *validation = splits
+    return ImageData(str(name), shape, len(names), names, train, test, validation[0] if validation else None)
+
+
+def _open_shapes(train_split: str, test_split: str | None, validation_split: str | None) -> Opened:
+    names = split_names(list(shapes.SEEDS), train_split, test_split, shapes.NAME, validation_split)
+    photographs = load(QUICK, train_split=names[0], test_split=names[1])
+    parts = []
+    for name, split in zip(names, (photographs.train, photographs.test), strict=True):
+        where = f"split {name!r} of {shapes.NAME}"
+
+        def stream(shape: tuple[int, int, int], scaled: bool, where: str = where) -> Split:
+            raise maps_do_not_stream(where)
+
+        pixels = np.rint((split.images(split.size)[0] + 1) * 127.5).astype(np.uint8)
+        encoded = shapes.encoded(*shapes.make_shapes(pixels, seed=shapes.SEEDS[name]))
+        parts.append(Part(where, split.size, encoded, lambda number: f"Image number {number} (from 0)", stream))
+    return Opened(photographs.input_shape, shapes.CLASS_NAMES, tuple(parts))
 
 
 def _plan(opened: Opened, image_size: int | None, memory_limit: int) -> tuple[tuple[int, int, int], bool, bool]:
     """Input shape, whether images are scaled to it, whether they are kept in memory."""
     height, width, channels = opened.shape
     parts = opened.parts
-    count = sum(part.count for part in parts)
+    count, per_pixel = sum(part.count for part in parts), channels + decode.has_maps(parts[0].encoded)
     own: tuple[int, int] | None = None
     if height is not None and width is not None:
         own = (height, width)
     elif image_size is None:
         sizes = {size for part in parts for size in _sizes(part, channels, 64)}
         first = next(iter(_sizes(parts[0], channels, 1)))
-        if len(sizes) == 1 or count * STREAMED_SIZE**2 * channels <= memory_limit:
+        if len(sizes) == 1 or count * STREAMED_SIZE**2 * per_pixel <= memory_limit:
             # Where they do differ, decoding finds it and says which image.
             own = first
     if image_size is None and own is not None:
@@ -138,7 +165,7 @@ def _plan(opened: Opened, image_size: int | None, memory_limit: int) -> tuple[tu
     else:
         size = image_size or STREAMED_SIZE
         shape, scaled = (size, size, channels), own != (size, size)
-    return shape, scaled, count * int(np.prod(shape)) <= memory_limit
+    return shape, scaled, count * shape[0] * shape[1] * per_pixel <= memory_limit
 
 
 def _sizes(part: Part, channels: int, n: int) -> Iterable[tuple[int, int]]:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tfbnas.data.offline import tfds
+from tfbnas.data.shapes import NAME as SHAPES
 from tfbnas.errors import UserError, nearest
 
 QUICK = "cifar10-quick"
+PART_LABELS = "part_labels"
 _BUNDLED = Path(__file__).parent / "bundled" / "cifar10_quick"
 _MANIFEST = "dataset_info.json"
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
@@ -18,6 +20,7 @@ _HELP = (
     f"Use the images that tfbnas carries (--data.name {QUICK}), or make the directory of CIFAR-10 with "
     "tools/prepare_cifar10.py and give it (--data.name DIRECTORY)."
 )
+_PREPARE_PART_LABELS = "python tools/prepare_part_labels.py DIRECTORY"
 
 
 def locate(name: str, *, data_dir: str | os.PathLike | None = None) -> Any:
@@ -38,15 +41,15 @@ def locate(name: str, *, data_dir: str | os.PathLike | None = None) -> Any:
     path = Path(name).expanduser()
     looks_like_path = name.startswith((".", "~")) or path.is_absolute()
     if not looks_like_path:
-        known = tfds().list_builders(with_community_datasets=False)
+        known = [*tfds().list_builders(with_community_datasets=False), PART_LABELS]
         bare = name.split(":")[0].split("/")[0]
         # A data set that was written under a name of its own may lie in data_dir beside those of TFDS.
         if bare in known or (bare and data_dir is not None and (Path(data_dir).expanduser() / bare).is_dir()):
             return _prepared(name, data_dir)
         if not path.exists():
             raise UserError(
-                f"Expected `name` (--data.name) to be {QUICK!r}, a TFDS data set, or a directory. Received: {name!r}, "
-                f"which is none of them.{nearest(name, [QUICK, *known])}"
+                f"Expected `name` (--data.name) to be {QUICK!r}, {SHAPES!r}, a TFDS data set, or a directory. "
+                f"Received: {name!r}, which is none of them.{nearest(name, [QUICK, SHAPES, *known])}"
             )
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
@@ -68,8 +71,9 @@ def _prepared(name: str, data_dir: str | os.PathLike | None) -> Any:
     except registered.DatasetNotFoundError as error:
         where = directory or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
         raise UserError(
-            f"The data set {name!r} has not been prepared in {where}, and tfbnas downloads nothing by itself. {_HELP} "
-            "Other data sets: tfds.load prepares them; name their place with --data.data_dir."
+            f"The data set {name!r} has not been prepared in {where}, and tfbnas downloads nothing by itself. "
+            + (f"{_PREPARE_PART_LABELS} makes it from the official archives. " if name == PART_LABELS else f"{_HELP} ")
+            + "Other data sets: tfds.load prepares them; name their place with --data.data_dir."
             + (f" For the directory ./{name} write --data.name ./{name}." if Path(name).is_dir() else "")
         ) from error
     except Exception as error:  # TFDS raises whatever its parsers raise
@@ -84,6 +88,11 @@ def from_directory(path: Path) -> Any:
     """
     found = _manifests(path)
     if not found:
+        if (path / "parts_train.txt").is_file():
+            raise UserError(
+                f"{path} holds Part Labels in its official layout. Make a TFDS directory of it with "
+                f"{_PREPARE_PART_LABELS}, and give that (--data.name {PART_LABELS})."
+            )
         if is_image_folder(path):
             return path
         raise UserError(

@@ -22,8 +22,10 @@ class Split(abc.ABC):
       name: For messages, for example "cifar10 train".
       size: Number of images.
       image_shape: (height, width, channels) of what the batches hold.
+      label_shape: () for one class an image, (height, width) for a class for each pixel.
     """
 
+    label_shape: tuple[int, ...] = ()
     name: str
     size: int
     image_shape: tuple[int, int, int]
@@ -81,11 +83,12 @@ class Split(abc.ABC):
           batch_size: Images a batch.
           seed: Epochs of equal seed and number are equal, on any machine and in any process.
           augment: Random crop and mirror image: pad by one eighth of the side (4 pixels of 32) with middle grey and
-            crop; for streamed images scaled to `image_size`, a random resized crop instead.
+            crop; for streamed images scaled to `image_size`, a random resized crop instead. Images with label maps are
+            mirrored only, together with their labels.
           shuffle: New order in each epoch, and only whole batches. Without: order of the data, all images.
 
         Returns:
-          Pairs of float32 [batch_size, height, width, channels] in [-1, 1] and int32 [batch_size].
+          Pairs of float32 [batch_size, height, width, channels] in [-1, 1] and int32 [batch_size, *label_shape].
 
         Raises:
           UserError: `batch_size` is below 1, or above the split's size and `shuffle` is set.
@@ -109,7 +112,7 @@ class Split(abc.ABC):
         """The first `n` images (all, where there are fewer) in the order of the data, unchanged.
 
         Returns:
-          float32 [n, height, width, channels] in [-1, 1] and int32 [n].
+          float32 [n, height, width, channels] in [-1, 1] and int32 [n, *label_shape].
         """
         batches = self.epoch(0, min(n, self.size, 256), shuffle=False).unbatch().take(n).batch(min(n, self.size))
         images, labels = next(iter(batches))
@@ -161,9 +164,12 @@ class MemorySplit(Split):
 
     Args:
       images: uint8 [all, height, width, channels].
-      labels: int [all].
+      labels: int [all], or uint8 [all, height, width] for a class for each pixel.
       name: For messages.
       indices: The images that belong to the split; default: all.
+
+    Raises:
+      UserError: There are more or fewer labels than images, or a label map has another size than its image.
     """
 
     def __init__(
@@ -176,31 +182,43 @@ class MemorySplit(Split):
     ):
         with tf.device("CPU"):
             self._images = tf.convert_to_tensor(images, tf.uint8)
-            self._all_labels = np.asarray(labels, np.int32)
+            labels = np.asarray(labels)
+            self._all_labels = labels.astype(np.int32 if labels.ndim == 1 else np.uint8, copy=False)
             self._label_tensor = tf.convert_to_tensor(self._all_labels)
             self._indices = np.arange(len(self._all_labels)) if indices is None else np.asarray(indices)
             self._index_tensor = tf.constant(self._indices, tf.int64)
         self.name = name
         self.size = len(self._indices)
         self.image_shape = tuple(self._images.shape[1:])
+        self.label_shape = labels.shape[1:]
+        if labels.shape not in (self._images.shape[:1], self._images.shape[:3]):
+            raise UserError(
+                f"Expected a label for each image or each pixel of {name}. Received: images of shape "
+                f"{list(self._images.shape)} and labels of shape {list(labels.shape)}."
+            )
 
     @property
     def labels(self) -> np.ndarray:
-        """int32 [size], in the order of the data."""
+        """int32 [size] or uint8 [size, height, width], in the order of the data."""
         return self._all_labels[self._indices]
 
+    @property
+    def _kinds(self) -> np.ndarray:
+        """What halves and subsets hold equally much of: the classes, or with label maps just the images."""
+        return np.zeros(self.size, np.int32) if self.label_shape else self.labels
+
     def halves(self, *, seed: int) -> tuple[MemorySplit, MemorySplit]:
-        first, second = balance.halves(self.labels, seed=seed)
+        first, second = balance.halves(self._kinds, seed=seed)
         self._check_halves(len(first), len(second))
         return self._subset(first, "first half"), self._subset(second, "second half")
 
     def take(self, n: int, *, seed: int) -> MemorySplit:
         self._check_take(n)
-        return self._subset(balance.take(self.labels, n, seed=seed), f"subset of {n}")
+        return self._subset(balance.take(self._kinds, n, seed=seed), f"subset of {n}")
 
     def hold_out(self, n: int, *, seed: int) -> tuple[MemorySplit, MemorySplit]:
         self._check_hold_out(n)
-        rest, held = balance.hold_out(self.labels, n, seed=seed)
+        rest, held = balance.hold_out(self._kinds, n, seed=seed)
         return self._subset(rest, f"without {n}"), self._subset(held, f"subset of {n}")
 
     def _subset(self, positions: np.ndarray, what: str) -> MemorySplit:
@@ -219,14 +237,17 @@ class MemorySplit(Split):
             chosen = order[step * batch_size : (step + 1) * batch_size]
             if shuffle:
                 chosen = tf.ensure_shape(chosen, [batch_size])
-            images = tf.gather(self._images, chosen)
+            images, labels = tf.gather(self._images, chosen), tf.gather(self._label_tensor, chosen)
+            labels = tf.cast(labels, tf.int32)
+            if augment and self.label_shape:
+                return augmentation.flip(images, labels, change_seed(seed, epoch, step))
             if augment:
                 images = augmentation.pad_crop_flip(
                     images, change_seed(seed, epoch, step), padding=padding(self.image_shape)
                 )
             else:
                 images = augmentation.normalise(images)
-            return images, tf.gather(self._label_tensor, chosen)
+            return images, labels
 
         return tf.data.Dataset.range(self.steps(batch_size, shuffle=shuffle)).map(batch)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfbnas.data.offline import tfds
-from tfbnas.data.parts import Opened, Part, split_names
+from tfbnas.data.parts import Opened, Part, maps_do_not_stream, split_names
 from tfbnas.data.split import Split
 from tfbnas.data.streams import Piece, RecordSplit
 from tfbnas.errors import UserError
@@ -17,7 +18,7 @@ from tfbnas.errors import UserError
 _LABELLED_TEST_SPLITS = {"imagenet2012": "validation"}
 
 
-def open_tfds(builder: Any, train_split: str, test_split: str | None) -> Opened:
+def open_tfds(builder: Any, train_split: str, test_split: str | None, validation_split: str | None = None) -> Opened:
     """Opens what a TFDS builder has written; split names and errors as in `tfbnas.data.load`."""
     info = builder.info
     where = f"{info.full_name} in {builder.data_dir}"
@@ -29,10 +30,11 @@ def open_tfds(builder: Any, train_split: str, test_split: str | None) -> Opened:
         raise UserError(
             f"Expected images of 1 or 3 channels of uint8. Received: {channels} channels of {kind.name} in {where}."
         )
-    splits = split_names(list(info.splits), train_split, test_split or _LABELLED_TEST_SPLITS.get(info.name), where)
-    train, test = (_part(builder, split, image_key, label_key) for split in splits)
+    test_split = test_split or _LABELLED_TEST_SPLITS.get(info.name)
+    splits = split_names(list(info.splits), train_split, test_split, where, validation_split)
+    parts = tuple(_part(builder, split, image_key, label_key) for split in splits)
     names = [str(name) for name in (label.names or range(label.num_classes))]
-    return Opened((height, width, channels), names, (train, test))
+    return Opened((height, width, channels), names, parts)
 
 
 def _keys(info: Any, where: str) -> tuple[str, str]:
@@ -44,20 +46,27 @@ def _keys(info: Any, where: str) -> tuple[str, str]:
         len(keys) == 2
         and all(isinstance(key, str) for key in keys)
         and isinstance(found.get(keys[0]), features.Image)
-        and isinstance(found.get(keys[1]), features.ClassLabel)
+        and isinstance(found.get(keys[1]), (features.ClassLabel, features.LabeledImage))
         and found[keys[1]].num_classes
+        and (found[keys[1]].dtype == np.uint8 or not _is_map(found[keys[1]]))
     )
     if not good:
         raise UserError(
-            f"Expected a data set for image classification, with the features image (Image) and label (ClassLabel). "
+            f"Expected a data set for image classification, with the features image (Image) and label (ClassLabel; for "
+            "segmentation LabeledImage of uint8, with the number of labels). "
             f"Received: {where}, with {', '.join(f'{k} ({type(v).__name__})' for k, v in found.items()) or 'none'}."
         )
     return keys
 
 
+def _is_map(feature: Any) -> bool:
+    return isinstance(feature, tfds().features.LabeledImage)
+
+
 def _part(builder: Any, split: str, image_key: str, label_key: str) -> Part:
+    files = [image_key, *([label_key] if _is_map(builder.info.features[label_key]) else [])]
     decoders = tfds().decode.PartialDecoding(
-        {image_key: True, label_key: True}, decoders={image_key: tfds().decode.SkipDecoding()}
+        {image_key: True, label_key: True}, decoders={key: tfds().decode.SkipDecoding() for key in files}
     )
     where = f"split {split!r} of {builder.data_dir}"
     info = builder.info.splits[split]
@@ -71,6 +80,8 @@ def _part(builder: Any, split: str, image_key: str, label_key: str) -> Part:
     ).map(lambda example: (example[image_key], example[label_key]))
 
     def stream(shape: tuple[int, int, int], scaled: bool) -> Split:
+        if label_key in files:
+            raise maps_do_not_stream(where)
         if builder.info.file_format.value != "tfrecord":
             raise UserError(
                 "Expected a data set of more than the memory limit to be stored as tfrecord. "

@@ -34,7 +34,7 @@ def cnf(
       choose: `choose(name, True)` gives True, False or an OpenGate.
       input_shape: Height, width, channels; height and width multiples of 2^(scales - 1).
       classes: Units of the last layer.
-      columns: W of the paper. Default 8.
+      columns: W of the paper. Default 8; at least 2 for segmentation.
       scales: H of the paper. Default 6 (CIFAR; the paper segments with 9).
       filters: Channels of every node. Default 128 (CIFAR; the paper segments with 64).
       segmentation: Whether every pixel is classified, from the finest node of the last column. Default: False, one
@@ -79,6 +79,8 @@ def cnf_graph(
             "Expected `columns`, `scales` and `filters` of cnf to be positive. "
             f"Received: columns={columns}, scales={scales}, filters={filters}."
         )
+    if segmentation and columns < 2:
+        raise UserError(f"Expected at least 2 `columns` of a cnf that segments. Received: columns={columns}.")
     multiple = 2 ** (scales - 1)
     if input_shape[0] % multiple or input_shape[1] % multiple:
         raise UserError(

@@ -20,7 +20,6 @@ from tfbnas.run import RunDirectory
 from tfbnas.search.bsn import BSN
 from tfbnas.search.sampling import PricedGraph
 
-
 S = TypeVar("S", bound=Settings)
 
 
@@ -109,8 +108,8 @@ def check_feasible(images: data.ImageData, settings: Settings) -> None:
         if least is not None and least > limit * scale:
             setting = "budget.limit" if name == settings.budget.cost else f"budget.also.{name}"
             raise UserError(
-                f"Expected `{setting}` to be at least {least / scale:.4g} {unit}, the cost of the cheapest path through "
-                f"{settings.network.family}. Received: {limit:g}."
+                f"Expected `{setting}` to be at least {least / scale:.4g} {unit}, the cost of the cheapest path "
+                f"through {settings.network.family}. Received: {limit:g}."
             )
 
 

@@ -64,7 +64,8 @@ class CnfSettings:
 
     def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
         """By the name of its setting in `baselines`: label and builder's arguments of a network to compare with."""
-        whole, half = self.options(), max(1, self.columns // 2)
+        # With a single column a network for segmentation is nothing but its stem.
+        whole, half = self.options(), max(2 if self.segmentation else 1, self.columns // 2)
         return {"plain": (f"CNF W={half}", {**whole, "columns": half}), "whole": (f"CNF W={self.columns}", whole)}
 
     def check(self) -> None:
@@ -121,6 +122,11 @@ class BudgetSettings:
     counting: Literal["paper", "deployed"] = "paper"
     device: str = "raspberry_pi_4b"
     penalty_weight: float = 2.0
+
+    @property
+    def limit_option(self) -> str:
+        """Name of the setting that `cost` is limited by: what a sweep varies."""
+        return "limit"
 
     @property
     def unit(self) -> str:
@@ -214,6 +220,10 @@ class BaselineSettings:
 
     plain: bool = True
     whole: bool = False
+
+    def without_common(self) -> BaselineSettings:
+        """Without the networks that are the same whatever the budget: a sweep trains them once."""
+        return BaselineSettings(plain=False, whole=False)
 
 
 class NetworkSettings(Protocol):

@@ -39,6 +39,11 @@ class BudgetSettings:
     penalty_unit: Literal["budget", "KiB"] = "budget"
 
     @property
+    def limit_option(self) -> str:
+        """Name of the setting that `cost` is limited by: what a sweep varies."""
+        return self.cost
+
+    @property
     def limit(self) -> float:
         """The limit in `unit`."""
         return self.memory if self.cost == "memory" else self.latency or 0.0

@@ -13,12 +13,14 @@ class DataSettings:
     """Images to search and train on.
 
     Attributes:
-      name: cifar10-quick (ships with tfbnas), a TFDS name, a TFDS directory, or a folder SPLIT/CLASS/*.jpg.
+      name: cifar10-quick (ships with tfbnas), a TFDS name, a TFDS directory, or a folder SPLIT/CLASS/*.jpg. With a
+        class for every pixel: part_labels (tools/prepare_part_labels.py), or cifar10-shapes (made from cifar10-quick).
       data_dir: Where prepared TFDS data sets lie; null for TFDS's own place.
       image_size: Side in pixels to which images are scaled; null keeps images of one size as they are.
       train_split: Name of the split to search and train on.
       test_split: Name of the split to test on; null for the first of test, validation, val, valid.
-      held_out: Training images kept for validation: on them the networks of a sweep are compared; 0 for none.
+      validation_split: Name of a split on which the networks of a sweep are compared; null for none.
+      held_out: Training images kept for that, where there is no such split; 0 for none.
       memory_limit: Bytes of decoded images above which they are streamed instead of kept in memory.
     """
 
@@ -27,11 +29,17 @@ class DataSettings:
     image_size: int | None = None
     train_split: str = "train"
     test_split: str | None = None
+    validation_split: str | None = None
     held_out: int = 0
     memory_limit: int = 2**30
 
     def check(self) -> None:
         require_range("data", 0, None, held_out=self.held_out)
+        if self.held_out and self.validation_split:
+            raise UserError(
+                "Expected one of `data.validation_split` and `data.held_out`. "
+                f"Received: validation_split={self.validation_split!r}, held_out={self.held_out}."
+            )
 
 
 @dataclass
@@ -81,6 +89,10 @@ class BaselineSettings:
 
     ratios: list[float] = field(default_factory=lambda: [1.0])
     equal_memory: bool = False
+
+    def without_common(self) -> BaselineSettings:
+        """Without the networks that are the same whatever the budget: a sweep trains them once."""
+        return BaselineSettings(ratios=[], equal_memory=self.equal_memory)
 
     def check(self) -> None:
         for ratio in self.ratios:

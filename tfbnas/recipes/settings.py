@@ -16,7 +16,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 from tfbnas.errors import UserError, nearest
 from tfbnas.recipes.schema import OPTIONS, Schema
 from tfbnas.run import SETTINGS
-from tfbnas.serialization import dump_yaml, plain
+from tfbnas.serialization import dump_yaml, load_yaml, plain
 
 DEFAULT_PRESET = "quick"
 
@@ -103,6 +103,7 @@ def parse(
     program: str,
     description: str,
     presets: Mapping[str, str | os.PathLike],
+    checked: bool = True,
 ) -> Command[S]:
     """Settings from, each over the one before: the dataclass's defaults, `--preset`, `--config`, the command line.
 
@@ -117,6 +118,7 @@ def parse(
       program: How the program is called, for the help; its last word, behind the last dot, is the recipe's name.
       description: First lines of the help.
       presets: Name and YAML file of each preset.
+      checked: Whether the `check` methods are called. Default: true.
 
     Returns:
       The command.
@@ -141,7 +143,8 @@ def parse(
     for key, text in arguments.items():
         values[key] = schema.value_of_text(key, text)
     settings = schema.build(values)
-    check(settings)
+    if checked:
+        check(settings)
     name = Path(options["config"]).stem if options["config"] else preset
     run_dir = options["run_dir"] or default_run_dir(recipe, preset if name == Path(SETTINGS).stem else name)
     command = Command(recipe, preset, Path(run_dir), settings)
@@ -232,7 +235,8 @@ def preset_files(recipe: str) -> dict[str, Path]:
     """
     package = Path(__file__).resolve().parent.parent
     for folder in (package / "presets", package.parent / "recipes"):
-        files = sorted(folder.glob(f"{recipe}_*.yaml"))
+        # The name of one recipe may be the beginning of another's.
+        files = [file for file in sorted(folder.glob(f"{recipe}_*.yaml")) if load_yaml(file).get("recipe") == recipe]
         if files:
             named = {file.stem[len(recipe) + 1 :]: file for file in files}
             return dict(sorted(named.items(), key=lambda item: (item[0] != DEFAULT_PRESET, item[0])))

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from tfbnas import data, report, training
+from tfbnas import data, metrics, report, training
 from tfbnas.architecture import Architecture
 from tfbnas.callbacks import Describe, Progress, SaveEveryEpoch, StopOnNaN, TensorBoardScalars
 from tfbnas.checkpoints import Checkpoints
@@ -187,12 +187,13 @@ def train_stage(
             )
             state = checkpoints.state()
         network = training.plain(model, architecture)
-        accuracy = test_accuracy(network, images.test)
+        measured = metrics.evaluate(network, images.test)
+        held_out = metrics.evaluate(network, images.validation) if images.validation else {}
         return {
             "label": label,
             "architecture": architecture.to_dict(),
-            "accuracy": accuracy,
-            **({"validation_accuracy": test_accuracy(network, images.validation)} if images.validation else {}),
+            **measured,
+            **{f"validation_{name}": value for name, value in held_out.items()},
             "seconds": sum(entry["seconds"] for entry in state["history"]),
             "epochs": settings.epochs,
             "memory": {counting: Memory(counting).of(architecture) for counting in ("paper", "deployed")},
@@ -236,13 +237,6 @@ def _model(run, key, architecture, images, settings, precision, seed) -> tuple[t
     )
     # The layers, not the model: that would bring its metrics along.
     return model, Checkpoints(run.checkpoints(f"train-{key}"), layers=model.layers, optimizer=optimizer)
-
-
-def test_accuracy(network: tf.keras.Model, split: data.Split, batch_size: int = 500) -> float:
-    """Fraction of test images that the network classifies correctly."""
-    network.compile(metrics=["accuracy"], loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    batches = split.epoch(0, min(batch_size, split.size), shuffle=False)
-    return float(network.evaluate(batches, verbose=0, return_dict=True)["accuracy"])
 
 
 def export_stage(
@@ -311,7 +305,8 @@ def finish(run: RunDirectory) -> Path:
         rows.append(
             (
                 result["label"],
-                f"{100 * result['accuracy']:.2f} %",
+                f"{100 * result['accuracy']:.2f} %"
+                + (f", mean IoU {100 * result['mean_iou']:.2f} %" if "mean_iou" in result else ""),
                 f"{result['memory']['paper'] / MIB:.3f} MiB",
                 f"{result['memory']['deployed'] / MIB:.3f} MiB",
                 f"{result['seconds']:.0f} s",

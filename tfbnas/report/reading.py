@@ -46,7 +46,7 @@ def mapping(value: Any) -> dict[str, Any]:
 class Training:
     """One network trained from the beginning, or still in training where it is not `done`.
 
-    Memory in bytes, accuracy from 0 to 1, time in seconds.
+    Memory in bytes, accuracy from 0 to 1 (on test images, and on held-out ones where there are some), time in seconds.
     """
 
     key: str
@@ -59,6 +59,7 @@ class Training:
     history: list[dict[str, Any]]
     architecture: dict[str, Any]
     done: bool = True
+    validation_accuracy: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -72,11 +73,12 @@ class Goal:
     """What the search's budget limits.
 
     Attributes:
-      name: "memory" or "latency".
-      unit: As shown, "MiB" or "ms".
+      name: "memory", "latency", "steps" or "multiply_adds".
+      unit: As shown, for instance "MiB" or "ms".
       scale: Units of the files (bytes, milliseconds) in one shown unit.
       limit: The budget, in the unit of the files; None where nothing tells it.
       found: Cost of the network that the search found, likewise.
+      references: Label and cost, likewise, of networks to compare with.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Goal:
     scale: float
     limit: float | None
     found: float | None
+    references: dict[str, float] = field(default_factory=dict)
 
     def text(self, value: float) -> str:
         """A cost in the unit of the files as a number in the shown one."""
@@ -135,6 +138,16 @@ class Run:
     def goal(self) -> Goal:
         """The budget, from the search's result, or before there is one from the settings."""
         asked = mapping(self.settings.get("budget"))
+        if limited := mapping(self.search.get("limit")):
+            known = {str(label): number(cost) for label, cost in mapping(limited.get("references")).items()}
+            return Goal(
+                str(limited.get("cost") or asked.get("cost") or "cost"),
+                str(limited.get("unit") or ""),
+                number(limited.get("scale")) or 1.0,
+                number(limited.get("limit")),
+                number(limited.get("found")),
+                {label: cost for label, cost in known.items() if cost is not None},
+            )
         name = str(self.search.get("cost_name") or asked.get("cost") or "memory")
         limit, found = number(self.search.get("budget")), number(self.search.get("cost"))
         unit, scale = ("ms", 1.0) if name == "latency" else ("MiB", float(MIB))
@@ -153,6 +166,18 @@ class Run:
         """The expected cost after each round, in the unit of the files."""
         name = self.goal.name
         return [number(row.get(name)) if name in row else number(row.get("cost")) for row in self.rounds]
+
+    def cost(self, training: Training) -> float | None:
+        """What a trained network costs in the unit of the goal in the files; None where nothing tells it."""
+        goal = self.goal
+        if training.key == "searched" and goal.found is not None:
+            return goal.found
+        if training.label in goal.references:
+            return goal.references[training.label]
+        if goal.name != "memory":
+            return None
+        deployed = mapping(self.settings.get("budget")).get("counting") == "deployed"
+        return training.deployed if deployed else training.memory
 
     def training(self, key: str) -> Training | None:
         return next((training for training in self.trainings if training.key == key), None)
@@ -267,6 +292,7 @@ def _training(stage: str, result: dict[str, Any], *, done: bool = True) -> Train
         history=history,
         architecture=mapping(result.get("architecture")),
         done=done,
+        validation_accuracy=number(result.get("validation_accuracy")),
     )
 
 

@@ -35,8 +35,13 @@ class Stage:
 
 def title(run: Run, method: Method) -> str:
     network = _NETWORKS.get(run.network, run.network) or "A network"
-    data = _DATASETS.get(run.dataset, run.dataset)
+    data = data_name(run.dataset)
     return f"{network}, searched with {method.name}" + (f" on {data}" if data else "")
+
+
+def data_name(name: str) -> str:
+    """A data set's name as written in sentences."""
+    return _DATASETS.get(name, name)
 
 
 def lead(run: Run, method: Method) -> str:

@@ -362,7 +362,7 @@ class BSN(tf.keras.Model):
 
 
 class _Epochs(tf.keras.callbacks.Callback):
-    """Begins and ends the warm-up; gives the logs the entropy of the gates, and the names that every method uses."""
+    """Begins and ends the warm-up; gives the logs the entropy of the gates that matter, and the names that every method uses."""
 
     def __init__(self, warm_up_epochs: int):
         super().__init__()
@@ -374,7 +374,8 @@ class _Epochs(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         for name in [name for name in logs if name.startswith("val_")]:
             logs[f"validation_{name[4:]}"] = logs.pop(name)
-        logs["entropy"] = float(reinforce.entropy(self.model.logits))
+        matters = self.model.priced.graph.prune((self.model.logits.numpy() > 0)[None]).matters[0]
+        logs["entropy"] = float(reinforce.entropy(self.model.logits, matters))
 
 
 def _initialise(network: tf.keras.Model, seed: int) -> None:

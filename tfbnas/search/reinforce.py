@@ -38,8 +38,15 @@ def leave_one_out(values: tf.Tensor) -> tf.Tensor:
     return (values - tf.reduce_mean(values)) * groups / (groups - 1.0)
 
 
-def entropy(logits: tf.Tensor) -> tf.Tensor:
-    """Mean entropy of the gates in bits: 1 where nothing is decided, 0 where every probability is 0 or 1."""
+def entropy(logits: tf.Tensor, matters: tf.Tensor) -> tf.Tensor:
+    """Mean entropy in bits of the gates that matter: 1 where nothing is decided, 0 where each probability is 0 or 1.
+
+    Args:
+      logits: float `[gates]`.
+      matters: bool `[gates]`; one that does not matter is decided by the others, whatever its own probability.
+    """
     probabilities = tf.sigmoid(logits)
     nats = tf.nn.sigmoid_cross_entropy_with_logits(labels=probabilities, logits=logits)
-    return tf.reduce_mean(nats) / tf.math.log(2.0)
+    return tf.math.divide_no_nan(
+        tf.reduce_sum(tf.where(matters, nats, 0.0)), tf.math.log(2.0) * tf.reduce_sum(tf.cast(matters, tf.float32))
+    )

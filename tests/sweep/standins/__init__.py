@@ -1,0 +1,1 @@
+"""Recipes that are over at once, for the tests of the sweep."""
