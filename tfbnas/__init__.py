@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from tfbnas.costs import Budget, Memory
     from tfbnas.errors import UserError
     from tfbnas.networks import build, register
+    from tfbnas.search.bsn import BSN
     from tfbnas.search.dms import DMS
 
 __version__ = "0.1.0"
 
-__all__ = ["DMS", "Architecture", "Budget", "Memory", "UserError", "build", "register"]
+__all__ = ["BSN", "DMS", "Architecture", "Budget", "Memory", "UserError", "build", "register"]
 
 _HOMES = {
+    "BSN": ("tfbnas.search.bsn", "BSN"),
     "DMS": ("tfbnas.search.dms", "DMS"),
     "Architecture": ("tfbnas.architecture", "Architecture"),
     "Budget": ("tfbnas.costs", "Budget"),
