@@ -57,6 +57,8 @@ class Point:
     def shape(self) -> Shape:
         """Size of the main operator."""
         size = 1 if self.operator == "global_pool" else -(-self.height // self.stride)
+        if self.operator == "upsampling":
+            size = 2 * self.height
         kernel = self.height if self.operator == "global_pool" else self.kernel
         return Shape(self.inputs, self.outputs, size, size, (kernel, kernel), self.stride)
 
@@ -81,6 +83,7 @@ def plan() -> list[Point]:
     for operator in ("add", "normalization", "activation"):
         points += [Point(operator, h, c, c) for h in (8, 28, 56) for c in (16, 64)]
     points += [Point("concatenate", h, c, 2 * c) for h in (8, 28, 56) for c in (16, 64)]
+    points += [Point("upsampling", h, c, c) for h in (4, 8, 28) for c in (16, 64, 128)]
     for operator in ("max_pool", "average_pool", "packed_max_pool"):
         points += [Point(operator, h, c, c, k, 2) for h in (16, 28, 56) for c, k in ((32, 2), (64, 2), (64, 3))]
     points += [Point("global_pool", h, c, c) for h in (7, 14, 28) for c in (64, 256)]
@@ -127,6 +130,7 @@ def flatbuffer(point: Point) -> bytes:
             "max_pool": lambda: layers.MaxPool2D(point.kernel, point.stride, padding="same"),
             "average_pool": lambda: layers.AveragePooling2D(point.kernel, point.stride, padding="same"),
             "global_pool": lambda: layers.GlobalAveragePooling2D(),
+            "upsampling": lambda: layers.UpSampling2D(),
         }
         x = layers.Flatten()(x) if point.operator == "dense" else x
         x = makers[point.operator]()(x)

@@ -108,3 +108,26 @@ def test_grouped_and_biased_layers_of_keras_are_counted():
 def test_unknown_counting_is_refused():
     with pytest.raises(UserError, match="Received: counting='mib'"):
         Memory("mib")
+
+
+def test_binary_and_float_bits_are_had_apart():
+    architecture = Architecture(
+        "test", "resnet_fabric", {"group1/block0/body": False}, (8, 8, 3), 2, {"n": 1, "base": 4}
+    )
+    for counting in ("paper", "deployed"):
+        parts = Memory(counting).parts(architecture)
+        assert parts["binary"] + parts["float"] == pytest.approx(Memory(counting).of(architecture))
+    # By hand: group 2 has an input of 4 channels and 8 of its own, group 3 has 8 and 16 and a link from the 4.
+    bodies = 9 * (4 * 8 + 8 * 8) + 9 * (8 * 16 + 16 * 16)
+    links = 9 * (4 * 8 + 8 * 8) + 4 * 8 + 9 * (4 * 16 + 16 * 16) + 4 * 16
+    shortcuts = 4 * 8 + 8 * 16
+    assert Memory().parts(architecture) == {
+        "binary": (bodies + links + shortcuts) / 8,
+        "float": 4.0 * (9 * 3 * 4 + 16 * 2 + 2),
+    }
+    graph = networks.graph(architecture)
+    kept = graph.prune(graph.gates(architecture.choices)).modules[0]
+    for part, expected in Memory().parts(architecture).items():
+        assert Memory(part=part).over(architecture)(kept) == expected
+    with pytest.raises(UserError, match="part='bits'"):
+        Memory(part="bits")

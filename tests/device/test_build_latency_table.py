@@ -152,6 +152,7 @@ def test_every_model_converts_to_the_operator_that_is_measured(tool):
         "convolution": ["CONV_2D"], "depthwise": ["DEPTHWISE_CONV_2D"], "dense": ["FULLY_CONNECTED"], "add": ["ADD"],
         "normalization": ["MUL", "ADD"], "activation": ["RELU"], "max_pool": ["MAX_POOL_2D"], "concatenate":
         ["CONCATENATION"], "average_pool": ["AVERAGE_POOL_2D"], "global_pool": ["MEAN"],
+        "upsampling": ["RESIZE_NEAREST_NEIGHBOR"],
     }  # fmt: skip
     points = {point.operator: point for point in tool.plan()}
     assert set(points) | {"quantize"} == set(OPERATORS)

@@ -9,9 +9,10 @@ import matplotlib
 matplotlib.use("svg")
 
 import pytest
+from matplotlib.colors import to_rgba
 
 from tfbnas import report
-from tfbnas.report import bsn, bsn_figures, style
+from tfbnas.report import bsn, bsn_architecture, bsn_figures, style
 from tfbnas.report.reading import read
 
 CHOICES = {
@@ -60,25 +61,83 @@ def artists(drawing, run, narrow=False):
     return {artist.get_gid(): artist for artist in canvas.findobj(lambda artist: artist.get_gid())}
 
 
+def picture(run, narrow=False):
+    return bsn_architecture.draw(bsn_architecture.drawing(run), narrow)
+
+
 @pytest.mark.parametrize("narrow", [False, True])
 def test_the_drawn_architecture_shows_every_module_as_thick_as_its_probability(directory, narrow):
-    found = artists(bsn_figures.architecture, read(directory), narrow)
+    found = artists(picture, read(directory), narrow)
     edges = {gid: artist for gid, artist in found.items() if gid.split(":")[0] in ("kept", "left")}
     assert set(edges) == {f"{'kept' if kept else 'left'}:{name}" for name, kept in KEPT.items()}
     kept = sorted((CHOICES[gid[5:]], edge.get_linewidth()) for gid, edge in edges.items() if gid.startswith("kept"))
     assert [width for _, width in kept] == sorted(width for _, width in kept)
     assert all(width == pytest.approx(0.8 + 3.2 * probability) for probability, width in kept)
+    left = [edge for gid, edge in edges.items() if gid.startswith("left")]
+    assert {edge.get_edgecolor() for edge in left} == {to_rgba(style.COLORS["bar"])}
+    assert max(edge.get_zorder() for edge in left) < found["used"].get_zorder()
 
 
-def test_edges_lead_from_what_a_block_reads_to_the_block(directory):
-    found = artists(bsn_figures.architecture, read(directory))
+def test_rows_of_the_fabric_turn_so_that_mirrored_links_are_short(directory):
+    found = artists(picture, read(directory))
 
     def ends(gid):
         return found[gid]._posA_posB
 
     assert ends("left:group1/block1/body") == [(1.0, 0.0), (2.0, 0.0)]
     assert ends("kept:group2/block0/from0") == [(1.0, 0.0), (1.0, -1.0)]
-    assert ends("kept:group2/block1/from_input") == [(0.0, 0.0), (2.0, -1.0)]
+    assert ends("kept:group2/block1/from_input") == [(0.0, 0.0), (0.0, -1.0)]
+    assert ends("kept:group2/block1/skip") == [(1.0, -1.0), (0.0, -1.0)]
+    # Nodes of the network: the input, what the kept modules read and write, and the output.
+    used = set(zip(*found["used"].get_data(), strict=True))
+    assert used == {(0.0, 0.0), (1.0, 0.0), (2.0, 0.0), (2.0, -1.0), (1.0, -1.0), (0.0, -1.0)} and "unused" in found
+
+
+@pytest.mark.parametrize("segmentation", [False, True])
+def test_a_neural_fabric_is_a_grid_of_columns_and_scales(directory, segmentation):
+    names = {
+        "l0_s1/from_l0_s0": 0.9,
+        "l1_s0/from_l0_s0": 0.2,
+        "l1_s0/from_l0_s1": 0.7,
+        "l1_s1/from_l0_s1": 0.6,
+        "l1_s0/from_l1_s1" if segmentation else "l1_s1/from_l1_s0": 0.4,
+    }
+    path = directory / "stages" / "search.json"
+    result = json.loads(path.read_text())
+    result["architecture"] |= {
+        "network": "cnf",
+        "choices": {name: value > 0.5 for name, value in names.items()},
+        "options": {"segmentation": segmentation},
+        "input_shape": [48, 32, 3],
+    }
+    result["history"][-1]["choices"] = names
+    path.write_text(json.dumps(result))
+    run = read(directory)
+    found = artists(picture, run)
+    assert found["kept:l1_s0/from_l0_s1"]._posA_posB == [(0.0, -1.0), (1.0, 0.0)]
+    assert found["kept:l0_s1/from_l0_s0"]._posA_posB == [(0.0, 0.0), (0.0, -1.0)]
+    assert found["left:l1_s0/from_l0_s0"].get_linewidth() < found["kept:l1_s1/from_l0_s1"].get_linewidth()
+    drawn = bsn_architecture.drawing(run)
+    assert drawn.rows == {0.0: "48×32", -1.0: "24×16"}
+    assert drawn.first == (0.0, 0.0) and drawn.last == (1.0, 0.0 if segmentation else -1.0)
+    captions = {figure.name: figure.caption for figure in bsn.figures(run)}
+    assert "columns are layers" in captions["architecture"]
+
+
+def test_large_networks_stay_readable():
+    """Lines get thinner and lose their arrowheads where there is no room, so that no edge covers the next one."""
+    edges = [
+        bsn_architecture.Edge(f"group1/block{b}/body", (float(b), 0.0), (b + 1.0, 0.0), 0.0, 1.0, True)
+        for b in range(18)
+    ]
+    nodes = [(float(x), 0.0) for x in range(19)]
+    drawn = bsn_architecture.Drawing("", edges, nodes, {0.0: "Group 1"}, [], nodes[0], nodes[-1], 115.0)
+    styles = {}
+    for narrow in (False, True):
+        canvas = style.draw(lambda small: bsn_architecture.draw(drawn, small), narrow=narrow)
+        lines = [artist for artist in canvas.findobj() if str(artist.get_gid()).startswith("kept")]
+        styles[narrow] = max(line.get_linewidth() for line in lines), type(lines[0].get_arrowstyle()).__name__
+    assert styles[False] == (pytest.approx(4.0), "CurveFilledB") and styles[True][0] < 3 and styles[True][1] == "Curve"
 
 
 def test_cost_and_entropy_show_what_the_history_says(directory):
@@ -101,6 +160,18 @@ def test_the_page_holds_the_figures_and_the_comparison(directory):
         bsn.remarks(read(directory))
     )
     assert "Budgeted super networks" in page or "BSN" in page
+
+
+def test_several_budgets_are_told(directory):
+    path = directory / "stages" / "search.json"
+    result = json.loads(path.read_text())
+    result["limit"]["also"] = {
+        "memory": {"unit": "MiB", "scale": 2**20, "limit": 2**19, "expected": 0.0, "found": 2**18}
+    }
+    path.write_text(json.dumps(result))
+    first, second = bsn.remarks(read(directory))
+    assert "limited the network to 6 steps" in first
+    assert second == "At the same time it was limited to 0.5 MiB, of which it takes 0.25."
 
 
 def test_half_a_run_has_the_figures_that_can_be_drawn(directory):

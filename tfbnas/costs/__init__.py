@@ -3,8 +3,10 @@
 from tfbnas.costs.budget import Budget, largest_within
 from tfbnas.costs.cost import Cost, DifferentiableCost
 from tfbnas.costs.distributed import Distributed
+from tfbnas.costs.function import FunctionCost
 from tfbnas.costs.latency import Latency
 from tfbnas.costs.macs import MultiplyAdds, Parameters
+from tfbnas.costs.measured import MeasuredLatency
 from tfbnas.costs.memory import MIB, Memory
 from tfbnas.costs.trace import Operation, trace
 
@@ -14,7 +16,9 @@ __all__ = [
     "Cost",
     "DifferentiableCost",
     "Distributed",
+    "FunctionCost",
     "Latency",
+    "MeasuredLatency",
     "Memory",
     "MultiplyAdds",
     "Operation",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
-from tfbnas.costs.cost import Cost
+from tfbnas.costs.function import FunctionCost
 from tfbnas.errors import UserError
 
 
@@ -20,19 +21,30 @@ class Budget:
     memory enters; a weight w per KiB is `penalty_weight = w * limit / 1024` here.
 
     Args:
-      cost: The cost that is limited. It need not be differentiable; DMS alone asks for that.
+      cost: The cost that is limited, or a function from a closed Architecture to a number (see `FunctionCost`). It
+        need not be differentiable; DMS alone asks for that.
       limit: In the unit of the cost: bytes for Memory, milliseconds for Latency.
       penalty_weight: Dimensionless, at least 0. Default 0.3.
 
     Raises:
-      UserError: `limit` is not positive or `penalty_weight` is negative.
+      UserError: `cost` is neither a cost nor a function, `limit` is not positive or `penalty_weight` is negative.
+
+    Attributes:
+      cost: A `Cost`, in any case.
     """
 
-    cost: Cost
+    cost: Any
     limit: float
     penalty_weight: float = 0.3
 
     def __post_init__(self) -> None:
+        if isinstance(self.cost, type) or not (hasattr(self.cost, "of") or callable(self.cost)):
+            hint = f"; write {self.cost.__name__}()" if isinstance(self.cost, type) else ""
+            raise UserError(
+                f"Expected `cost` to be a cost or a function of an Architecture. Received: {self.cost!r}{hint}."
+            )
+        if not hasattr(self.cost, "of"):
+            object.__setattr__(self, "cost", FunctionCost(self.cost))
         if not self.limit > 0:
             raise UserError(
                 f"Expected `limit` of a budget to be a positive number of {self.cost.unit}. "

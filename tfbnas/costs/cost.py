@@ -20,8 +20,10 @@ class Cost(Protocol):
     """A cost of a closed network: any function of its architecture.
 
     A cost may also offer `over(architecture)`, which returns a fast function from the kept modules of the
-    architecture's graph (`Kept`) to the cost; a search that asks for thousands of costs uses it instead of `of`. Where
-    the cost is not the same each time (a measurement), an attribute `stochastic = True` says so.
+    architecture's graph (`Kept`) to the cost; a search that asks for thousands of costs uses it instead of `of`. Asked
+    about single modules, which are no network, it says what they cost alone: so a cheapest path is found. Where the
+    cost is not the same each time (a measurement), an attribute `stochastic = True` says so; `name` is what messages
+    call the cost, by default its class.
 
     Attributes:
       unit: What it is counted in, for instance "bytes".

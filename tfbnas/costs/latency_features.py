@@ -119,5 +119,6 @@ OPERATORS: Mapping[str, tuple[str, ...]] = {
     "average_pool": ("calls", "reads", "pixels"),
     "global_pool": ("calls", "reads", "channels"),
     "concatenate": ("calls", "elements"),
+    "upsampling": ("calls", "elements", "pixels"),
 }  # fmt: skip
 """The operators of a table, each with the features that a fit to measurements may use."""

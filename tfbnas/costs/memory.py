@@ -16,6 +16,7 @@ from tfbnas.layers.width import Channels, OpenWidth
 
 MIB = 2.0**20
 COUNTINGS = ("paper", "deployed")
+PARTS = ("all", "binary", "float")
 
 
 def _given(inputs: Any, outputs: Any) -> tuple[Any, Any, Any]:
@@ -30,14 +31,24 @@ class Memory:
       counting: "paper" (DMS table 1) counts kernels and the bias of the last layer: one bit per binary weight, four
         bytes per float weight. "deployed" adds what the exported network holds besides: scale and offset, eight bytes
         per channel of each BatchNormalization; that is what `larq.models.summary` counts too. Default: "paper".
+      part: "binary" for the packed bits alone, "float" for all else, so that each may have a budget. Default: "all".
+
+    Raises:
+      UserError: There is no such counting or part.
     """
 
     unit = "bytes"
 
-    def __init__(self, counting: str = "paper"):
-        if counting not in COUNTINGS:
-            raise UserError(f"Expected `counting` to be one of {COUNTINGS}. Received: counting={counting!r}.")
+    def __init__(self, counting: str = "paper", *, part: str = "all"):
+        for name, value, known in (("counting", counting, COUNTINGS), ("part", part, PARTS)):
+            if value not in known:
+                raise UserError(f"Expected `{name}` to be one of {known}. Received: {name}={value!r}.")
         self.counting = counting
+        self.part = part
+
+    def parts(self, architecture: Architecture) -> dict[str, float]:
+        """Bytes of a closed network, binary and float apart."""
+        return {part: Memory(self.counting, part=part).of(architecture) for part in ("binary", "float")}
 
     def of(self, architecture: Architecture) -> float:
         """Bytes of a closed network."""
@@ -82,18 +93,23 @@ class Memory:
         return tf.convert_to_tensor(self._total(operations, moments), tf.float32)
 
     def _total(self, operations: Sequence[Operation], moments: Callable[[Channels, Channels], tuple]) -> Any:
-        total: Any = 0.0
+        bits: Any = 0.0
+        floats: Any = 0.0
         for operation in operations:
             if operation.kind not in WEIGHTED:
-                total += 4.0 * operation.other_weights
+                floats += 4.0 * operation.other_weights
                 continue
             _, outputs, product = moments(operation.inputs, operation.outputs)
             if operation.kind == "normalization":
                 if self.counting == "deployed":
-                    total += 8.0 * outputs
+                    floats += 8.0 * outputs
                 continue
             height, width = operation.kernel_size
-            total += (height * width * product / operation.groups) * (0.125 if operation.binary else 4.0)
+            weights = height * width * product / operation.groups
+            if operation.binary:
+                bits += 0.125 * weights
+            else:
+                floats += 4.0 * weights
             if operation.bias:
-                total += 4.0 * outputs
-        return total
+                floats += 4.0 * outputs
+        return {"all": bits + floats, "binary": bits, "float": floats}[self.part]

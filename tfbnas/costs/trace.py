@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 import tfbnas.layers as tfl
 from tfbnas.costs import fusing
-from tfbnas.costs.fusing import Graph
+from tfbnas.costs.fusing import Call
 from tfbnas.errors import UserError
 from tfbnas.layers.width import Channels, channels_of
 
@@ -24,8 +25,9 @@ class Operation:
 
     Attributes:
       layer: Name of the Keras layer.
-      kind: "convolution", "dense" or "normalization" (see WEIGHTED); or "quantize", "add", "activation", "depthwise",
-        "max_pool", "average_pool", "global_pool", "concatenate"; or "unknown", for layers of which nothing is known.
+      kind: "convolution", "dense" or "normalization" (see WEIGHTED); or "quantize", "offset" (a shift in front of one),
+        "add", "activation", "depthwise", "max_pool", "average_pool", "global_pool", "upsampling", "concatenate"; or
+        "unknown", for layers of which nothing is known.
       binary: Whether its weights take one bit each.
       kernel_size: Height and width of the kernel or window; (1, 1) for a dense layer.
       inputs: Input channels (or units), an integer or an OpenWidth.
@@ -69,31 +71,45 @@ def trace(model: tf.keras.Model) -> list[Operation]:
     Raises:
       UserError: The model holds another model.
     """
-    graph = Graph(model)
-    operations = []
-    quantized: set[int] = set()
-    for layer in graph.layers:
-        operations += _quantize(graph, layer, quantized)
-        operations += _operation(graph, layer)
-    return operations
+    quantized: set[Hashable] = set()
+    return [operation for call in fusing.calls(model) for operation in operations_of(call, quantized)]
 
 
-def _quantize(graph: Graph, layer: tf.keras.layers.Layer, done: set[int]) -> list[Operation]:
-    if not graph.is_quantized(layer):
+def operations_of(call: Call, quantized: set[Hashable]) -> list[Operation]:
+    """The operations of one layer.
+
+    Args:
+      call: The layer in its network.
+      quantized: What the layers before it have quantised, the same set for all layers of a network; this adds to it.
+    """
+    return _quantize(call, quantized) + _operation(call)
+
+
+def _quantize(call: Call, done: set[Hashable]) -> list[Operation]:
+    if not fusing.is_quantized(call):
         return []
-    writer = graph.writers(layer)[0]
-    # A LearnedStep has a threshold of its own; convolutions that take the sign of one tensor share the result.
-    key = id(layer) if fusing.is_binary_quantizer(layer) else id(writer)
-    if graph.writes_bits(writer) or fusing.is_binary_quantizer(writer) or key in done:
+    layer, writer = call.layer, call.writers[0]
+    # Layers that are quantisers have a result of their own; convolutions that take the sign of one tensor share it.
+    key = ("result", call if fusing.is_binary_quantizer(layer) else writer)
+    if fusing.writes_bits(writer) or fusing.is_binary_quantizer(writer.layer) or key in done:
         return []
-    done.add(key)
+    # One threshold of a tensor is made zero where it is written; what reads it upsampled comes last.
+    origin = fusing.origin(writer)
+    zero = ("zero", origin, origin is writer)
+    threshold = ("threshold", origin, call if fusing.has_threshold(call) else None)
+    is_taken = zero in done or (origin is not writer and fusing.thresholds(origin) > 0)
+    is_shifted = is_taken and threshold not in done
+    done.update((key, threshold, zero))
     tensor = tf.nest.flatten(layer.input)[0]
     rows, columns = _size(tensor)
     channels = channels_of(tensor)
-    return [Operation(layer.name, "quantize", False, (1, 1), channels, channels, False, rows, columns)]
+    size: dict[str, Any] = {"inputs": channels, "outputs": channels, "bias": False, "height": rows, "width": columns}
+    kinds = ("offset", "quantize") if is_shifted else ("quantize",)
+    return [Operation(layer.name, kind, False, (1, 1), **size) for kind in kinds]
 
 
-def _operation(graph: Graph, layer: tf.keras.layers.Layer) -> list[Operation]:
+def _operation(call: Call) -> list[Operation]:
+    layer = call.layer
     kind = _kind(layer)
     if kind is None:
         return []
@@ -122,11 +138,11 @@ def _operation(graph: Graph, layer: tf.keras.layers.Layer) -> list[Operation]:
             bias=bool(getattr(layer, "use_bias", False)),
             stride=tuple(getattr(layer, "strides", None) or (1,))[0],
             groups=getattr(layer, "groups", 1),
-            reads_bits=graph.is_binary_convolution(layer)
-            or (kind == "max_pool" and graph.writes_bits(graph.writers(layer)[0])),
-            writes_bits=graph.writes_bits(layer),
+            reads_bits=fusing.is_binary_convolution(call)
+            or (kind == "max_pool" and fusing.writes_bits(call.writers[0])),
+            writes_bits=fusing.writes_bits(call),
             terms=len(tf.nest.flatten(layer.input)) if kind == "add" else 1,
-            folded=kind in ("normalization", "activation") and graph.is_folded(layer),
+            folded=kind in ("normalization", "activation") and fusing.is_folded(call),
             **common,
         )
     ]
@@ -156,6 +172,8 @@ def _kind(layer: tf.keras.layers.Layer) -> str | None:
         return "add"
     if fusing.is_relu(layer):
         return "activation"
+    if isinstance(layer, layers.UpSampling2D) and layer.interpolation == "nearest":
+        return "upsampling"
     if isinstance(layer, layers.Softmax) or getattr(layer, "activation", None) is tf.keras.activations.softmax:
         return None  # over the classes only
     return "unknown"

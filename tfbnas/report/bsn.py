@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tfbnas.report import bsn_architecture
 from tfbnas.report import bsn_figures as draw
 from tfbnas.report.parts import Figure, Method
 from tfbnas.report.reading import Run, numbers
@@ -20,7 +21,15 @@ def remarks(run: Run) -> list[str]:
         f"The search limited the network to {limit.text(limit.value)}; the one found takes {limit.shown(limit.found)}"
     )
     others = [f"{label} {limit.shown(value)}" for label, value in limit.references.items()]
-    return [said + (f" (for comparison: {', '.join(others)})." if others else ".")]
+    more = [
+        f"{other.text(other.value)}, of which it takes {other.shown(other.found)}"
+        for other in draw.further_limits(run)
+        if other.found is not None
+    ]
+    return [
+        said + (f" (for comparison: {', '.join(others)})." if others else "."),
+        *([f"At the same time it was limited to {'; and to '.join(more)}."] if more else []),
+    ]
 
 
 def figures(run: Run) -> Sequence[Figure]:
@@ -29,15 +38,15 @@ def figures(run: Run) -> Sequence[Figure]:
     if not history:
         return []
     found = []
-    if draw.modules(run):
+    picture = bsn_architecture.drawing(run)
+    if picture is not None:
         found.append(
             Figure(
                 "architecture",
                 "The network that was found",
-                "Every block of the fabric, one row for each group of blocks, read from left to right and from top to "
-                "bottom. Blue modules stay, each as thick as its final probability; grey ones were left out. Arcs are "
-                "shortcuts, lines between the rows are links. Mirrors figure 6 of the paper.",
-                lambda narrow: draw.architecture(run, narrow),
+                f"{picture.caption} Blue ones stay, each as thick as its final probability; grey ones were left out, "
+                "the thicker ones because nothing reaches them or reads them. Mirrors figure 6 of the paper.",
+                lambda narrow: bsn_architecture.draw(picture, narrow),
             )
         )
     if draw.probabilities_of(history):

@@ -362,7 +362,7 @@ class BSN(tf.keras.Model):
 
 
 class _Epochs(tf.keras.callbacks.Callback):
-    """Begins and ends the warm-up; gives the logs the entropy of the gates that matter, and the names that every method uses."""
+    """Begins and ends the warm-up; gives the logs the gates' entropy, and the names that every method uses."""
 
     def __init__(self, warm_up_epochs: int):
         super().__init__()

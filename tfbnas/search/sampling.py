@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -143,13 +144,14 @@ class PricedGraph:
 
 
 def _checked(cost: Cost, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
+    # A text of digits or a truth value is a mistake, even where Python makes a number of it.
+    number = math.nan
+    if not isinstance(value, str | bytes | bool | np.bool_):
+        with contextlib.suppress(TypeError, ValueError):
+            number = float(value)
     if not (math.isfinite(number) and number >= 0):
+        name = getattr(cost, "name", type(cost).__name__)
         raise UserError(
-            f"Expected the cost {type(cost).__name__} to be a finite number of {cost.unit}, at least 0. "
-            f"Received: {value!r}."
+            f"Expected the cost {name} to be a finite number of {cost.unit}, at least 0. Received: {value!r}."
         )
     return number
