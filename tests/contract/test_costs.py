@@ -138,6 +138,7 @@ MODULE_COSTS = {
     "steps": Distributed,
     "multiply-adds": MultiplyAdds,
     "parameters": Parameters,
+    "latency": lambda: Latency("pixel1"),
 }
 
 

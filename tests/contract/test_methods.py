@@ -164,8 +164,9 @@ def test_predicts_and_evaluates_like_any_model(method, undisturbed, data):
 
 
 def test_searches_something(method, undisturbed):
-    search, _ = undisturbed
-    assert search.architecture() != method.make(0).architecture()
+    """What decides the architecture has moved, further than rounding."""
+    now, before = undisturbed[0].state[0].numpy(), method.make(0).state[0].numpy()
+    assert np.abs(now - before).max() > 0.01
 
 
 def test_the_seed_decides_everything(method, undisturbed, data):

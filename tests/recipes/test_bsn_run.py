@@ -88,6 +88,9 @@ def test_rerunning_a_finished_run_repeats_nothing(run_directory, arguments, star
     [
         ({"budget__limit": 2}, "at least 5 steps, the cost of the cheapest path"),
         ({"budget__also": "{memory: 0.0001}"}, "`budget.also.memory` to be at least"),
+        ({"budget__also": "{binary_memory: 0.000001}"}, "`budget.also.binary_memory` to be at least"),
+        ({"budget__also": "{float_memory: 0.0001}"}, "`budget.also.float_memory` to be at least"),
+        ({"budget__also": "{latency: 0.001}"}, "`budget.also.latency` to be at least"),
         ({"budget__also": "{flops: 1}"}, "flops"),
         ({"data__held_out": 10000}, "hold out"),
         ({"budget__limit": 0}, "budget.limit"),

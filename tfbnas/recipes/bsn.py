@@ -67,7 +67,10 @@ def make_cost(name: str, settings: BudgetSettings) -> Cost:
         return Distributed(settings.machines, allocation=settings.allocation)
     if name == "latency":
         return Latency(settings.device)
-    return MultiplyAdds() if name == "multiply_adds" else Memory(settings.counting)
+    if name == "multiply_adds":
+        return MultiplyAdds()
+    parts = {"memory": "all", "binary_memory": "binary", "float_memory": "float"}
+    return Memory(settings.counting, part=parts[name])
 
 
 def make_budgets(settings: BudgetSettings) -> list[Budget]:

@@ -89,11 +89,13 @@ class SegmentationSettings(CnfSettings):
     filters: int = 64
 
 
-CostName = Literal["steps", "multiply_adds", "memory", "latency"]
+CostName = Literal["steps", "multiply_adds", "memory", "binary_memory", "float_memory", "latency"]
 UNITS: dict[str, tuple[str, float]] = {
     "steps": ("steps", 1.0),
     "multiply_adds": ("million multiply-adds", 1e6),
     "memory": ("MiB", 2.0**20),
+    "binary_memory": ("MiB", 2.0**20),
+    "float_memory": ("MiB", 2.0**20),
     "latency": ("ms", 1.0),
 }
 """For each cost, the unit of its limit, and what that is in the unit of the cost itself."""
@@ -104,7 +106,8 @@ class BudgetSettings:
     """What the searched network may cost.
 
     Attributes:
-      cost: steps on machines that work in parallel, multiply_adds, memory of the weights, or predicted latency.
+      cost: steps on machines that work in parallel, multiply_adds, memory of the weights (or of the binary or the other
+        ones alone), or predicted latency.
       limit: In steps, millions of multiply-adds, MiB, or milliseconds.
       also: Limits on further costs, for instance {memory: 0.05, multiply_adds: 20}.
       machines: For steps: how many modules run at once.
