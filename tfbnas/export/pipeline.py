@@ -15,10 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnas.errors import UserError
-from tfbnas.export.auditing import Row, Sizes, audit, check, sizes, table
+from tfbnas.export.auditing import Row, audit, check, table
 from tfbnas.export.comparison import Parity, check_images, parity
 from tfbnas.export.convert import convert, versions, write_saved_model
 from tfbnas.export.deploy_form import deploy_with_notes
+from tfbnas.export.file_size import Sizes, sizes
 from tfbnas.files import atomic_write, write_json
 from tfbnas.quiet import captured
 
