@@ -19,6 +19,7 @@ REQUIREMENTS = [
     "tensorflow-datasets>=4.9.4",
     "tensorflow-metadata<1.18",  # newer ones need a protobuf that TensorFlow refuses
     "importlib_resources",  # tensorflow-datasets imports it without declaring it
+    "etils<1.14; python_version < '3.11'",  # newer ones need Python 3.11, which old pips find out late
     "keras-tuner>=1.4.6",
     "jsonargparse[signatures]>=4.28",
     "docstring-parser>=0.15",

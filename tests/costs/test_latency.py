@@ -131,6 +131,7 @@ def test_published_totals_of_quicknets(blocks, filters, pixel, raspberry):
     operations = trace(quicknet(blocks, filters))
     for device, published in (("pixel1", pixel), ("raspberry_pi_4b", raspberry)):
         total = sum(row.milliseconds for row in Latency(device).operators(operations))
+        print(f"{device}: {published} ms published, {total:.1f} ms predicted")
         assert total == pytest.approx(published, rel=0.05), device
 
 

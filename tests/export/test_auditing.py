@@ -4,9 +4,9 @@ import pytest
 import tensorflow as tf
 from small_networks import block, head, randomise, stem
 
-from tfbnas.export import ExportError, audit, check, convert_model, deploy, sizes, table
+from tfbnas.export import ExportError, audit, auditing, check, convert_model, deploy, sizes, table
 from tfbnas.export.deploy_form import deploy_with_notes
-from tfbnas.export.flatbuffer import operators, unpack_kernel
+from tfbnas.export.flatbuffer import Operator, Tensor, operators, unpack_kernel
 from tfbnas.networks.resnet import resnet18
 
 layers = tf.keras.layers
@@ -123,7 +123,85 @@ def test_size_counts_bits_and_float_parameters():
     assert counted.largest_float[0] == ("logits", 4 * 1290)
 
 
+def binary_network(channels, filters=1024):
+    """One binary convolution, which makes up nearly all of it."""
+    inputs = tf.keras.Input((4, 4, channels))
+    options = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+    x = lq.layers.QuantConv2D(filters, 3, use_bias=False, name="binary", **options)(inputs)
+    return randomise(tf.keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.BatchNormalization()(x))))
+
+
+def test_bytes_of_the_file_by_kind():
+    model = binary_network(36)
+    counted = sizes(convert_model(model), model)
+    assert counted.binary_weights == 36 * 9 * 1024 // 8
+    assert counted.word_padding == (64 - 36) * 9 * 1024 // 8
+    assert counted.unpacked == 0
+    assert counted.float_parameters <= counted.constants < counted.float_parameters + 100
+    assert 500 < counted.structure < 8000
+    kinds = counted.binary_weights + counted.word_padding + counted.constants + counted.structure
+    assert kinds == counted.file
+
+
+def test_a_file_beyond_the_limit_says_why_and_what_to_do():
+    model = binary_network(36)
+    counted = sizes(convert_model(model), model)
+    assert counted.file > counted.limit and not counted.to_json()["within_limit"]
+    for text in (counted.summary(), counted.to_json()["excess"]):
+        assert "multiple of 32" in text and "width_multiple=32" in text and f"{counted.word_padding} bytes" in text
+    snapped = binary_network(64)
+    counted = sizes(convert_model(snapped), snapped)
+    assert counted.word_padding == 0 and counted.excess == "" and counted.to_json()["within_limit"]
+
+
+def test_binary_weights_as_floats_are_the_cause_where_they_are():
+    inputs = tf.keras.Input((256,))
+    options = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+    model = randomise(tf.keras.Model(inputs, lq.layers.QuantDense(256, name="binary", **options)(inputs)))
+    counted = sizes(convert_model(model), model)
+    assert counted.unpacked == 4 * 256 * 256 and "stored as floats" in counted.excess
+
+
+def test_widths_that_are_no_multiples_of_32_stay_within_the_limit():
+    """Widths that a search gave to a ResNet-18; without `rewriting.compact` the file was 2 KB over the limit."""
+    widths = {"stem": 30, "stage2/stream": 51, "stage3/stream": 84, "stage4/stream": 133}
+    inner = [34, 30, 45, 65, 91, 77, 145, 111]
+    widths |= {f"stage{i // 2 + 1}/block{i % 2 + 1}/inner": width for i, width in enumerate(inner)}
+    model = deploy(randomise(resnet18(lambda name, channels: widths[name])))
+    counted = sizes(convert_model(model), model)
+    assert counted.word_padding > 10000
+    assert counted.file <= counted.limit, counted.summary()
+
+
+def test_the_last_operator_has_the_name_of_the_last_layer():
+    inputs, x = stem()
+    x = layers.GlobalAveragePooling2D(name="average")(x)
+    model = randomise(tf.keras.Model(inputs, layers.Softmax(name="shares")(x)))
+    rows = audit(convert_model(model), model)
+    assert [row.layer for row in rows if row.operator in ("MEAN", "SOFTMAX")] == ["average", "shares"]
+    pooled = tf.keras.Model(inputs, model.get_layer("average").output)
+    (row,) = [row for row in audit(convert_model(pooled), pooled) if row.operator == "MEAN"]
+    assert row.layer == "average"
+
+
 def test_table_is_aligned(flatbuffer, deployed):
     lines = table(audit(flatbuffer, deployed)).splitlines()
     column = lines[0].index("operator")
     assert all(line[column - 1] == " " and line[column] != " " for line in lines)
+
+
+def test_kernels_that_are_computed_at_run_time_are_told():
+    """As where a kernel is too large for the converter to compute it in advance."""
+    found = [Operator("MEAN", (constant(0),), (plain(1),)), Operator("MUL", (constant(0), plain(1)), (plain(2),))]
+    found.append(Operator("CONV_2D", (plain(3), plain(2)), (plain(4),)))
+    rows = [auditing.Row("", "", operator.name, []) for operator in found]
+    auditing._tell_of_kernels_at_run_time(found, rows)
+    assert [row.note for row in rows] == ["computes a kernel anew at every run"] * 2 + [""]
+
+
+def plain(index):
+    return Tensor(index, "", (1,), "float32", None)
+
+
+def constant(index):
+    return Tensor(index, "", (1,), "float32", np.ones(1, np.float32))

@@ -50,6 +50,56 @@ def test_a_trained_network_of_tfbnas_survives_its_file(trained, images, tmp_path
     deploy(loaded)
 
 
+def blur(shape, dtype=None):
+    raise AssertionError("initialisers of a file are not called")
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_unknown_initialisers_do_not_matter(model, name, tmp_path, capsys):
+    x = layers.DepthwiseConv2D(3, name="blurred")(model.input)
+    x = layers.Dense(4, name="dense", kernel_initializer=tf.keras.initializers.HeNormal(seed=1))(x)
+    own = randomise(tf.keras.Model(model.input, layers.Flatten()(x)))
+    own.get_layer("blurred").depthwise_initializer = blur
+    own.save(tmp_path / name)
+    loaded = load_model(tmp_path / name)
+    for old, new in zip(own.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert isinstance(loaded.get_layer("blurred").depthwise_initializer, tf.keras.initializers.Zeros)
+    assert isinstance(loaded.get_layer("dense").kernel_initializer, tf.keras.initializers.HeNormal)
+    assert main([str(tmp_path / name), str(tmp_path / "out.tflite")]) == 0
+
+
+def blur_with_zeros(shape, dtype=None):
+    return tf.zeros(shape, dtype)
+
+
+class Own(layers.Layer):
+    """A layer that no file can bring along."""
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_unknown_layers_are_still_refused(name, tmp_path, capsys):
+    inputs = tf.keras.Input((3,))
+    outputs = layers.Dense(2, kernel_initializer=blur_with_zeros)(Own()(inputs))
+    tf.keras.Model(inputs, outputs).save(tmp_path / name)
+    assert main([str(tmp_path / name), "--audit-only"]) == 2
+    message = capsys.readouterr().err
+    assert "cannot be loaded" in message and "refers to Own, which" in message
+
+
+def halve(x):
+    return x / 2
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_unknown_functions_are_named(name, tmp_path, capsys):
+    inputs = tf.keras.Input((4, 4, 3))
+    model = tf.keras.Model(inputs, lq.layers.QuantConv2D(2, 1, kernel_quantizer=halve)(inputs))
+    model.save(tmp_path / name)
+    assert main([str(tmp_path / name), "--audit-only"]) == 2
+    assert "refers to halve, which" in capsys.readouterr().err
+
+
 def test_audit_only_writes_nothing(model, tmp_path, capsys):
     model.save(tmp_path / "model.keras")
     assert main([str(tmp_path / "model.keras"), "--audit-only"]) == 0

@@ -6,10 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tfbnas.export.auditing import Row, Sizes, audit, check, sizes, table
+    from tfbnas.export.auditing import Row, audit, check, table
     from tfbnas.export.comparison import Parity, parity
     from tfbnas.export.convert import ExportError, convert_model
     from tfbnas.export.deploy_form import deploy
+    from tfbnas.export.file_size import Sizes, sizes
     from tfbnas.export.pipeline import ExportResult, export
 
 __all__ = [
@@ -29,11 +30,12 @@ __all__ = [
 ]
 
 _HOME = {
-    "auditing": ("Row", "Sizes", "audit", "check", "sizes", "table"),
+    "auditing": ("Row", "audit", "check", "table"),
     "comparison": ("Parity", "parity"),
     "convert": ("ExportError", "convert_model"),
     "deploy_form": ("deploy",),
     "pipeline": ("ExportResult", "export"),
+    "file_size": ("Sizes", "sizes"),
 }
 
 

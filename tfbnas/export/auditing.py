@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
 import tensorflow as tf
 
 from tfbnas.export.convert import ExportError
-from tfbnas.export.declared import Declared, all_layers, declarations, declarations_of
-from tfbnas.export.flatbuffer import BINARY_CONVOLUTION, QUANTIZE, Operator, operators, unpack_kernel
+from tfbnas.export.declared import Declared, all_layers, declarations
+from tfbnas.export.flatbuffer import BINARY_CONVOLUTION, QUANTIZE, Operator, operators, outputs
+from tfbnas.export.matching import match
 from tfbnas.export.reasons import grouped, why_float, why_wrong
-
-OVERHEAD_FACTOR = 1.10
-OVERHEAD_BYTES = 16 * 1024
 
 
 @dataclass
@@ -51,45 +47,6 @@ class Row:
     allowed: bool = False
 
 
-@dataclass
-class Sizes:
-    """Bytes of the file against the information in it.
-
-    Attributes:
-      file: Bytes of the flatbuffer.
-      binary_weights: Bytes of the binary kernels at 1 bit per weight.
-      float_parameters: Bytes of all other parameters: 4 each, 2 parameters per channel of a BatchNormalization.
-      limit: 1.10 x (both) + 16 KB, what the file should not exceed.
-      largest_float: Layers by the bytes of their float parameters, largest first (at most 5).
-    """
-
-    file: int
-    binary_weights: int
-    float_parameters: int
-    limit: int
-    largest_float: list[tuple[str, int]] = field(default_factory=list)
-
-    @property
-    def information(self) -> int:
-        """Bytes that the parameters need."""
-        return self.binary_weights + self.float_parameters
-
-    def summary(self) -> str:
-        """One or two sentences."""
-        text = (
-            f"size: {self.file} bytes for {self.binary_weights} bytes of binary weights and {self.float_parameters} of "
-            f"float parameters (should be at most {self.limit})"
-        )
-        if self.float_parameters > self.binary_weights:
-            largest = ", ".join(f"{name} {size}" for name, size in self.largest_float[:3])
-            text += f"\nmost bytes of the parameters are float, in the layers {largest}"
-        return text
-
-    def to_json(self) -> dict[str, Any]:
-        """Content for a JSON file."""
-        return {**asdict(self), "information": self.information, "within_limit": self.file <= self.limit}
-
-
 def audit(
     flatbuffer: bytes,
     model: tf.keras.Model | None = None,
@@ -113,20 +70,25 @@ def audit(
       are not `allowed` are failures; see `check`.
     """
     found = operators(flatbuffer)
-    matched: dict[int, Declared] = {}
-    missing: list[Declared] = []
-    for declared in declarations(model) if model is not None else []:
-        index = _match(declared, found, matched)
-        if index is not None:
-            matched[index] = declared
-        elif declared.is_binary:
-            missing.append(declared)
+    kernels = declarations(model) if model is not None else []
+    matched = match(found, kernels)
+    missing = [declared for declared in kernels if declared.is_binary and declared not in matched.values()]
     names = [layer.name for layer in all_layers(model)] if model is not None else []
-    rows = [_row(operator, matched.get(i), names, conversions or {}) for i, operator in enumerate(found)]
+    named = {operator.outputs[0].index: _layer_of(operator.outputs[0].name, names) for operator in found}
+    if model is not None:
+        # The converter gives the outputs of the model other names.
+        for tensor, output in zip(outputs(flatbuffer), model.outputs, strict=False):
+            history = getattr(output, "_keras_history", None)
+            named[tensor.index] = named.get(tensor.index) or (history.layer.name if history else "")
+    rows = [
+        _row(operator, matched.get(i), named[operator.outputs[0].index], conversions or {})
+        for i, operator in enumerate(found)
+    ]
     _warn_of_constant_bits(found, rows)
+    _tell_of_kernels_at_run_time(found, rows)
     for declared in missing:
         reason, remedy = why_float(declared)
-        row = Row(declared.layer.name, declared.precision, "none found", [], reason=reason, remedy=remedy)
+        row = Row(declared.layer.name, declared.precision, "none", [], reason=reason, remedy=remedy)
         rows.append(row)
     allowed = set(allow)
     for row in rows:
@@ -142,29 +104,11 @@ def check(rows: Iterable[Row]) -> None:
     """
     failures = [row for row in rows if row.reason and not row.allowed]
     if failures:
-        lines = [f"layer {row.layer!r} ({row.operator}): {row.reason}; {row.remedy}" for row in failures]
+        lines = [f"layer {row.layer!r} (operator {row.operator}): {row.reason}; {row.remedy}" for row in failures]
         raise ExportError(
             "Not exported: " + "\n  and ".join(lines) + "\nWhere this is intended, allow the layer by name: "
             f"allow={[row.layer for row in failures]}."
         )
-
-
-def sizes(flatbuffer: bytes, model: tf.keras.Model) -> Sizes:
-    """Compares the size of a converted model with what its parameters need."""
-    binary, floats = 0, {}
-    for layer in all_layers(model):
-        kernels = [d for d in declarations_of(layer) if d.is_binary]
-        weights = sum(int(np.prod(v.shape)) for v in layer.trainable_weights + layer.non_trainable_weights)
-        if isinstance(layer, tf.keras.layers.BatchNormalization):
-            weights = 2 * int(layer.moving_mean.shape[-1])
-        bits = sum(d.kernel.size for d in kernels)
-        binary += -(-bits // 8)
-        if weights - bits > 0:
-            floats[layer.name] = 4 * (weights - bits)
-    total = sum(floats.values())
-    limit = int(OVERHEAD_FACTOR * (binary + total)) + OVERHEAD_BYTES
-    largest = sorted(floats.items(), key=lambda item: -item[1])[:5]
-    return Sizes(len(flatbuffer), binary, total, limit, largest)
 
 
 def table(rows: Iterable[Row]) -> str:
@@ -181,36 +125,10 @@ def table(rows: Iterable[Row]) -> str:
     return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
-def _match(declared: Declared, found: list[Operator], taken: dict[int, Declared]) -> int | None:
-    """Index of the operator that holds this kernel."""
-    kernel = declared.matrix
-    for index, operator in enumerate(found):
-        data = None if operator.weights is None else operator.weights.data
-        if index in taken or data is None:
-            continue
-        if operator.is_bit_packed and kernel.ndim == 4:
-            packed = (*kernel.shape[:3], -(-kernel.shape[3] // 32))
-            data = unpack_kernel(data, kernel.shape[3]) if data.shape == packed else None
-        if data is not None and data.shape == kernel.shape and _same_up_to_scale(kernel, data, declared):
-            return index
-    return None
-
-
-def _same_up_to_scale(kernel: np.ndarray, data: np.ndarray, declared: Declared) -> bool:
-    if data.dtype == np.int8:
-        return True  # quantised: shape and order have to do
-    depthwise = "Depthwise" in type(declared.layer).__name__
-    a, b = (np.moveaxis(x, -1, 0) if depthwise else x for x in (kernel, data))
-    a, b = (x.reshape(len(x), -1).astype(np.float64) for x in (a, b))
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return bool(np.all(np.abs(np.abs((a * b).sum(axis=1)) - norms) <= 1e-4 * norms + 1e-30))
-
-
-def _row(operator: Operator, declared: Declared | None, names: list[str], conversions: dict[str, str]) -> Row:
+def _row(operator: Operator, declared: Declared | None, guess: str, conversions: dict[str, str]) -> Row:
     output = operator.outputs[0]
     packed = operator.name in (BINARY_CONVOLUTION, QUANTIZE, "LceBMaxPool2d") and output.dtype == "int32"
     weight_bytes = operator.weights.bytes if operator.weights is not None else 0
-    guess = _layer_of(output.name, names)
     row = Row(
         layer=declared.layer.name if declared else ("" if operator.name == BINARY_CONVOLUTION else guess),
         declared=declared.precision if declared else "",
@@ -242,6 +160,15 @@ def _warn_of_constant_bits(found: list[Operator], rows: list[Row]) -> None:
             )
 
 
+def _tell_of_kernels_at_run_time(found: list[Operator], rows: list[Row]) -> None:
+    """Notes which operators read nothing but constants and what is computed from these."""
+    computed: set[int] = set()
+    for operator, row in zip(found, rows, strict=True):
+        if all(tensor.data is not None or tensor.index in computed for tensor in operator.inputs):
+            computed |= {tensor.index for tensor in operator.outputs}
+            row.note = "computes a kernel anew at every run"
+
+
 def _layer_of(tensor_name: str, names: list[str]) -> str:
     """The layer that a tensor's name speaks of, `model/layer/operation;model/...`, or an empty string."""
     known = set(names)
@@ -266,6 +193,7 @@ _NOTES = {
     "MAX_POOL_2D": "maximum pooling in front of BatchNormalization: float; behind it LCE would pool bits",
     "CONCATENATION": "concatenation of real tensors; LCE cannot concatenate bits",
     "PRELU": "activation that is not fused into the convolution",
+    "RESIZE_NEAREST_NEIGHBOR": "upsampling: repeats real values; LCE cannot resize bits",
     "RESHAPE": "another shape of the same values, between vectors and images",
     "PAD": "padding that the convolution does not do itself",
 }

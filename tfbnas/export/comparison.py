@@ -12,28 +12,39 @@ import tensorflow as tf
 from tfbnas.errors import UserError
 from tfbnas.export.convert import ExportError, Interpreter, convert_model
 from tfbnas.export.declared import all_layers
-from tfbnas.export.rounding import agree, errors, explained_by_rounding, flat
+from tfbnas.export.flatbuffer import softmax_input
+from tfbnas.export.inner import InnerBits
+from tfbnas.export.rewriting import with_outputs
+from tfbnas.export.rounding import GivenBits, agree, errors, flat, gives_maps
+from tfbnas.export.tracing import ends_in_softmax, outputs_of
+from tfbnas.quiet import captured
+
+_UNSTEADY = "Not exported: Larq Compute Engine's interpreter gives other outputs when it runs the same model again."
 
 
 @dataclass
 class Parity:
     """Result of a comparison that found no contradiction.
 
-    An image is *undecided* where a real value lies so close to a threshold that float rounding decides its bit: the
-    outputs differ, but the Keras model gives either of them when its input and its normalisations change by a few
-    roundings (relative 3e-7 to 3e-6). That is shown for each such image, not assumed.
+    An image is *undecided* where a real value lies so close to a threshold that float rounding decides its bit. Its
+    outputs differ, but the trained model and the deploy form give those of the converted one when they take its bits,
+    and all bits that they would have chosen otherwise are such (see `rounding.py`). That is shown for each such image,
+    not assumed.
 
     Attributes:
       images: Number of given images.
       random: Number of random inputs.
       tolerance: Largest relative error allowed.
-      error: Largest relative error, max|a - b| / max|a| per image, over the decided images, converted against trained.
+      error: Largest relative error, max|a - b| / max|a| per image, converted against trained; of undecided images, with
+        the bits of the converted model.
       error_deployed: Likewise, converted against deploy form.
       undecided: Indices of the undecided images.
       undecided_random: Number of undecided random inputs.
-      other_class: Indices of the undecided images of which the predicted class differs too.
+      other_class: Indices of the undecided images of which the predicted class differs too, or that of a pixel.
       accuracy: Share of right classes of the trained model, with labels.
       accuracy_converted: Likewise of the converted one.
+      pixels: Number of pixels of all images for a model that classifies pixels, else `None`.
+      other_pixels: Number of those whose predicted class differs.
     """
 
     images: int
@@ -46,14 +57,22 @@ class Parity:
     other_class: list[int]
     accuracy: float | None = None
     accuracy_converted: float | None = None
+    pixels: int | None = None
+    other_pixels: int = 0
 
     def summary(self) -> str:
         """One sentence."""
-        equal = self.images - len(self.other_class)
+        undecided = len(self.undecided) + self.undecided_random
+        inputs, classes = f"{self.random} random inputs", ""
+        if self.images:
+            inputs = f"{self.images} images and {inputs}"
+            equal, of = self.images - len(self.other_class), self.images
+            if self.pixels is not None:
+                equal, of = self.pixels - self.other_pixels, self.pixels
+            classes = f"{equal} of {of} predicted classes equal; "
         return (
-            f"parity: largest relative error {self.error:.1e} (tolerance {self.tolerance:g}) on {self.images} images "
-            f"and {self.random} random inputs; {equal} of {self.images} predicted classes equal; rounding decides "
-            f"{len(self.undecided)} images"
+            f"parity: largest relative error {self.error:.1e} (tolerance {self.tolerance:g}) on {inputs}; {classes}"
+            f"rounding decides {undecided} of them"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -73,12 +92,15 @@ def parity(
 ) -> Parity:
     """Compares a converted model, run by LCE's interpreter, with the deploy form and the trained model.
 
+    Models that end in a softmax are compared in front of it: there, it does not make large errors of small ones, nor
+    hide them where it is saturated.
+
     Args:
       flatbuffer: The converted model.
       deployed: The Keras model that was converted.
       trained: The model that it was made from. Default: `deployed`.
       images: Inputs as the model takes them, `[n, height, width, channels]`; `None` for random ones alone.
-      labels: Class of each image, to report both accuracies. Default: None.
+      labels: Class of each image, or of each of its pixels, to report both accuracies. Default: None.
       tolerance: Largest relative error of the outputs. Default: 1e-4.
       random_inputs: Number of normally distributed inputs, of the images' mean and deviation, tried too. Default: 16.
       seed: Of the random inputs. Default: 0.
@@ -98,8 +120,10 @@ def parity(
     _check_weights(deployed)
     noise = np.random.default_rng(seed).normal(center, deviation, (random_inputs, *images.shape[1:]))
     inputs = np.concatenate([images, noise.astype(np.float32)])
-    a = _predict(trained or deployed, inputs)
-    b = a if trained is None or trained is deployed else _predict(deployed, inputs)
+    trained = trained or deployed
+    number = softmax_input(flatbuffer) if ends_in_softmax(deployed) and ends_in_softmax(trained) else None
+    a = _predict(trained, inputs, logits=number is not None)
+    b = a if trained is deployed else _predict(deployed, inputs, logits=number is not None)
     for name, outputs in (("trained", a), ("deployed", b)):
         bad = ~np.isfinite(outputs).all(axis=1)
         if bad.any():
@@ -107,29 +131,83 @@ def parity(
                 f"Not exported: the {name} model gives NaN or infinite outputs (input number {int(np.argmax(bad))} of "
                 f"{len(inputs)}), which binarisation hides in the converted one; the weights or inputs are damaged."
             )
-    c = flat(Interpreter(flatbuffer).predict(inputs))
-    same = (agree(a, c, tolerance)) & (agree(b, c, tolerance)) & (agree(a, b, tolerance))
+    c = outputs = flat(Interpreter(flatbuffer).predict(inputs))
+    if number is not None:
+        c = _logits(flatbuffer, number, inputs, outputs, tolerance)
+    maps = gives_maps(deployed)
+    same = np.all([agree(x, y, tolerance, maps=maps) for x, y in ((a, c), (b, c), (a, b))], axis=0)
     undecided = np.flatnonzero(~same)
+    error_trained, error_deployed = errors(a, c), errors(b, c)
     if len(undecided):
-        explained = explained_by_rounding(deployed, inputs[undecided], a[undecided], c[undecided], tolerance)
-        if not explained.all():
-            _fail(deployed, inputs, a, b, c, undecided[~explained], tolerance)
-    decided = np.setdiff1d(np.arange(len(inputs)), undecided)
+        found = _with_its_bits(flatbuffer, [trained, deployed], inputs[undecided], c[undecided], number, tolerance)
+        bad = ~(found <= tolerance).all(axis=0)
+        if bad.any():
+            _fail(deployed, inputs, a, b, c, undecided[bad], tolerance)
+        error_trained[undecided], error_deployed[undecided] = found
     of_images = undecided[undecided < len(images)]
+    predicted, other = (_classes(deployed, outputs[: len(images)]) for outputs in (a, c))
+    differs = predicted != other
     result = Parity(
         images=len(images),
         random=random_inputs,
         tolerance=tolerance,
-        error=float(errors(a, c)[decided].max(initial=0.0)),
-        error_deployed=float(errors(b, c)[decided].max(initial=0.0)),
+        error=float(error_trained.max(initial=0.0)),
+        error_deployed=float(error_deployed.max(initial=0.0)),
         undecided=[int(i) for i in of_images],
         undecided_random=int(len(undecided) - len(of_images)),
-        other_class=[int(i) for i in of_images if a[i].argmax() != c[i].argmax()],
+        other_class=[int(i) for i in of_images if differs[i].any()],
+        pixels=differs.size if maps else None,
+        other_pixels=int(differs.sum()) if maps else 0,
     )
     if labels is not None:
-        labels = np.asarray(labels).reshape(-1)
-        result.accuracy = float((a[: len(images)].argmax(1) == labels).mean())
-        result.accuracy_converted = float((c[: len(images)].argmax(1) == labels).mean())
+        labels = np.asarray(labels).reshape(predicted.shape)
+        result.accuracy = float((predicted == labels).mean())
+        result.accuracy_converted = float((other == labels).mean())
+    return result
+
+
+def _classes(model: tf.keras.Model, outputs: np.ndarray) -> np.ndarray:
+    """The predicted class of each input, `[n, 1]`, or of each of its pixels, `[n, pixels]`, from flat outputs."""
+    classes = model.output_shape[-1] if gives_maps(model) else outputs.shape[1]
+    return outputs.reshape(len(outputs), -1, classes).argmax(axis=-1)
+
+
+def _logits(flatbuffer: bytes, number: int, inputs: np.ndarray, outputs: np.ndarray, tolerance: float) -> np.ndarray:
+    """What the converted model takes the final softmax of; checks the softmax."""
+    shares, logits = Interpreter(with_outputs(flatbuffer, [number])).predict(inputs)
+    if not np.array_equal(flat([shares]), outputs):
+        raise ExportError(_UNSTEADY)
+    if not (errors(flat([np.asarray(tf.nn.softmax(logits))]), outputs) <= tolerance).all():
+        raise ExportError("Not exported: the converted model's softmax differs from TensorFlow's.")
+    return flat([logits])
+
+
+def _with_its_bits(
+    flatbuffer: bytes,
+    models: list[tf.keras.Model],
+    inputs: np.ndarray,
+    outputs: np.ndarray,
+    number: int | None,
+    tolerance: float,
+    batch: int = 8,
+) -> np.ndarray:
+    """Errors of the trained model and the deploy form with the converted model's bits, `[2, inputs]`.
+
+    Infinite where rounding explains no difference of the bits, and behind the first few inputs where it does not.
+    """
+    trained, deployed = models
+    inner = InnerBits(flatbuffer if number is None else with_outputs(flatbuffer, [number]), deployed)
+    logits, result = number is not None, np.full((2, len(inputs)), np.inf)
+    given = {model: GivenBits(model, inner.names, logits=logits) for model in models}
+    for start in range(0, len(inputs), batch):
+        part = slice(start, start + batch)
+        shown, bits = inner.read(inputs[part])
+        if not np.array_equal(flat(shown[-1:] if logits else shown), outputs[part]):
+            raise ExportError(_UNSTEADY)
+        found = {model: bound.errors(inputs[part], bits, outputs[part]) for model, bound in given.items()}
+        result[:, part] = found[trained], found[deployed]
+        if not (result[:, part] <= tolerance).all():
+            break
     return result
 
 
@@ -168,31 +246,39 @@ def _check_weights(model: tf.keras.Model) -> None:
                 )
 
 
-def _predict(model: tf.keras.Model, inputs: np.ndarray, batch: int = 256) -> np.ndarray:
+def _predict(model: tf.keras.Model, inputs: np.ndarray, *, logits: bool = False, batch: int = 256) -> np.ndarray:
     """All outputs, flat, one row per input."""
-    run = tf.function(lambda x: model(x, training=False))
+    # 64 channels of a million pixels take 268 MB.
+    batch = max(1, min(batch, 2**20 // int(np.prod(inputs.shape[1:3]))))
+    run = tf.function(lambda x: outputs_of(model, x, logits=logits))
     rows = []
     for start in range(0, len(inputs), batch):
         part = inputs[start : start + batch]
         padded = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)]) if start else part
-        rows.append(flat([np.asarray(t) for t in tf.nest.flatten(run(tf.constant(padded)))])[: len(part)])
+        rows.append(flat([np.asarray(t) for t in run(tf.constant(padded))])[: len(part)])
     return np.concatenate(rows)
 
 
 def _fail(deployed, inputs, a, b, c, bad: np.ndarray, tolerance: float) -> None:
     index = int(bad[0])
-    converted = not agree(b, c, tolerance)[index]
+    converted = not agree(b, c, tolerance, maps=gives_maps(deployed))[index]
     pair = "the deploy form" if converted else "the trained model"
     error = float((errors(b, c) if converted else errors(a, b))[index])
-    classes = int(a[index].argmax()), int(c[index].argmax())
+    classes = [_classes(deployed, outputs[index : index + 1])[0] for outputs in (a, c)]
+    if gives_maps(deployed):
+        share = np.not_equal(*classes).mean()
+        predicted = f"predicted classes different at {100 * share:.2g} % of its pixels"
+    else:
+        predicted = f"predicted classes {classes[0][0]} (Keras) and {classes[1][0]} (converted)"
     where = ""
     if converted:
-        layer = first_difference(deployed, inputs[bad[:4]], tolerance)
+        with captured():  # many models are traced, of which TensorFlow warns
+            layer = first_difference(deployed, inputs[bad[:4]], tolerance)
         where = f" The first layer that differs is {layer!r}." if layer else ""
     raise ExportError(
         f"Not exported: the converted model differs from {pair} on {len(bad)} of {len(inputs)} inputs; on number "
-        f"{index} by {error:.1e} relative (tolerance {tolerance:g}), predicted classes {classes[0]} (Keras) and "
-        f"{classes[1]} (converted).{where} Raise `tolerance` only if such an error is acceptable."
+        f"{index} by {error:.1e} relative (tolerance {tolerance:g}), {predicted}.{where} "
+        "Raise `tolerance` only if such an error is acceptable."
     )
 
 

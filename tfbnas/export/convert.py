@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tfbnas.errors import UserError
 from tfbnas.export.flatbuffer import input_output_types
+from tfbnas.export.rewriting import compact
 from tfbnas.quiet import captured
 
 _DTYPES = {"float32": tf.float32, "int8": tf.int8}
@@ -75,7 +76,7 @@ def convert(
 ) -> bytes:
     """Converts a SavedModel of one signature to a TFLite flatbuffer with LCE's binary operators.
 
-    The batch size None becomes 1.
+    The batch size None becomes 1. What no runtime reads is left out of the file; see `rewriting.compact`.
 
     Args:
       saved_model: Directory, as `write_saved_model` writes it.
@@ -114,13 +115,14 @@ def convert(
             f"Larq Compute Engine could not convert the model: {str(failure or 'no result').strip()}\n"
             f"Output of the converter:\n{_essence(log.text)}"
         ) from failure
-    inputs, outputs = input_output_types(bytes(flatbuffer))
+    flatbuffer = compact(bytes(flatbuffer))
+    inputs, outputs = input_output_types(flatbuffer)
     if {*inputs} != {input_type} or {*outputs} != {output_type}:
         raise ExportError(
             f"Not exported: asked for {input_type} inputs and {output_type} outputs, Larq Compute Engine made {inputs} "
             f"and {outputs}."
         )
-    return bytes(flatbuffer)
+    return flatbuffer
 
 
 def convert_model(model: tf.keras.Model, **options: Any) -> bytes:

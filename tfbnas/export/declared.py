@@ -45,6 +45,11 @@ class Declared:
         return f"{_bits(self.input_bits)} x {_bits(self.kernel_bits)}"
 
     @property
+    def channels(self) -> int:
+        """Input channels of the layer."""
+        return int(self.kernel.shape[-2]) * getattr(self.layer, "groups", 1)
+
+    @property
     def matrix(self) -> np.ndarray:
         """The kernel as `[filters, height, width, channels]` or `[units, channels]`, as TFLite stores it."""
         kernel = self.kernel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,11 @@ class Tensor:
     def bytes(self) -> int:
         """Bytes of the constant, 0 for others."""
         return 0 if self.data is None else self.data.nbytes
+
+    @property
+    def content(self) -> builtins.bytes:
+        """The constant as it is stored, nothing for others."""
+        return b"" if self.data is None else self.data.tobytes()
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +79,26 @@ def input_output_types(flatbuffer: bytes) -> tuple[list[str], list[str]]:
     return [tensor.dtype for tensor in inputs], [tensor.dtype for tensor in outputs]
 
 
+def outputs(flatbuffer: bytes) -> list[Tensor]:
+    """The tensors that the model gives out, in the order of the Keras model's outputs.
+
+    Raises:
+      UserError: As `operators`.
+    """
+    return _read(flatbuffer)[2]
+
+
+def softmax_input(flatbuffer: bytes) -> int | None:
+    """Number of the tensor of which the model's only output is the softmax, or `None`.
+
+    Raises:
+      UserError: As `operators`.
+    """
+    found, _, given = _read(flatbuffer)
+    last = [operator for operator in found if operator.name == "SOFTMAX" and operator.outputs[0] in given]
+    return last[0].inputs[0].index if last and len(given) == 1 else None
+
+
 def _read(flatbuffer: bytes) -> tuple[list[Operator], list[Tensor], list[Tensor]]:
     """Operators, inputs and outputs."""
     from tensorflow.lite.python import schema_py_generated as schema
@@ -107,7 +133,7 @@ def _tensor(index: int, tensor, buffers) -> Tensor:
         data = np.asarray(raw, np.uint8)
         if not dtype.startswith("type"):
             data = data.view(dtype).reshape(shape)
-    return Tensor(index, tensor.name.decode("utf-8", "replace"), shape, dtype, data)
+    return Tensor(index, (tensor.name or b"").decode("utf-8", "replace"), shape, dtype, data)
 
 
 def unpack_kernel(packed: np.ndarray, channels: int) -> np.ndarray:

@@ -15,10 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnas.errors import UserError
-from tfbnas.export.auditing import Row, Sizes, audit, check, sizes, table
+from tfbnas.export.auditing import Row, audit, check, table
 from tfbnas.export.comparison import Parity, check_images, parity
 from tfbnas.export.convert import convert, versions, write_saved_model
 from tfbnas.export.deploy_form import deploy_with_notes
+from tfbnas.export.file_size import Sizes, sizes
 from tfbnas.files import atomic_write, write_json
 from tfbnas.quiet import captured
 
@@ -85,7 +86,7 @@ def export(
       model: Trained functional float32 model, of tfbnas layers or any other Keras and Larq layers.
       directory: Where the files go; made if it is missing.
       images: Some real images as the model takes them, `[n, height, width, channels]`; a few hundred are enough.
-      labels: Their classes, to report both accuracies. Default: None.
+      labels: Their classes, or those of their pixels, to report both accuracies. Default: None.
       tolerance: Largest relative error of the outputs. Default: 1e-4.
       allow: Names of layers that may come out float although they declare themselves binary.
       input_type: "float32" or "int8", the latter for models that carry quantisation ranges. Default: "float32".

@@ -78,9 +78,10 @@ def why_float(declared: Declared) -> tuple[str, str]:
         )
     if declared.kernel.nbytes > _LARGEST_FOLDED:
         return (
-            f"the converter leaves the quantisation of a kernel of {declared.kernel.nbytes} bytes to run time: it "
-            "computes no constants of that size in advance",
-            "split the layer into smaller ones",
+            f"the kernel has {declared.kernel.size / 1e6:.0f} million weights, and the converter binarises none of "
+            f"more than about {_LARGEST_FOLDED / 4e6:.0f} million: it stores them as floats, to be binarised at every "
+            "run",
+            "share the filters out among several layers and concatenate their outputs",
         )
     return (
         f"the converter does not recognise the input quantiser {name} as a sign function",

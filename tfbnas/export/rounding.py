@@ -2,21 +2,27 @@
 
 Where a real value all but meets a threshold, the order of a summation decides its bit, and one bit changes the
 outputs by far more than rounding does. Such a difference is no fault of a conversion, but it must be told from one. The
-test: changes of the size of float rounding, made to the input and to the scales and offsets of the normalisations, must
-lead the Keras model to either output.
+proof: the Keras model computes with the bits that the converted one has chosen. Every bit that it would have chosen
+otherwise must be that of a value within a few roundings of its threshold, and the outputs must then agree.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
 import numpy as np
 import tensorflow as tf
 
-from tfbnas.export.declared import all_layers
+from tfbnas.export.declared import all_layers, is_sign
+from tfbnas.export.graph import flatten, is_functional
+from tfbnas.export.tracing import outputs_of, replaced
+from tfbnas.layers import LearnedStep
 
-# Relative changes of a few float32 roundings (1.2e-7 each), in rising order.
-SCALES = (3e-7, 1e-6, 3e-6)
-_ATTEMPTS = 24
-_STEPS = 200
+# How far from its threshold a value may lie to be decided by rounding, relative to the largest value of its tensor: 32
+# float32 roundings, of the sums that lead there.
+NEAR = 32 * 2.0**-23
 
 
 def flat(outputs: list[np.ndarray]) -> np.ndarray:
@@ -30,96 +36,128 @@ def errors(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.abs(a - b).max(axis=1) / np.maximum(scale, np.maximum(1e-6 * scale.max(), 1e-30))
 
 
-def agree(a: np.ndarray, b: np.ndarray, tolerance: float) -> np.ndarray:
-    """Rows whose values agree, and with them the predicted class."""
-    return (errors(a, b) <= tolerance) & (a.argmax(axis=1) == b.argmax(axis=1))
+def agree(a: np.ndarray, b: np.ndarray, tolerance: float, *, maps: bool = False) -> np.ndarray:
+    """Rows whose values agree, and with them the predicted class.
+
+    Of label maps only the values are asked: among thousands of pixels there are always some between two classes whose
+    values differ by less than the tolerance.
+    """
+    close = errors(a, b) <= tolerance
+    return close if maps else close & (a.argmax(axis=1) == b.argmax(axis=1))
 
 
-def explained_by_rounding(
-    model: tf.keras.Model, inputs: np.ndarray, a: np.ndarray, c: np.ndarray, tolerance: float
-) -> np.ndarray:
-    """Which inputs the model maps to `a` as well as to `c` under changes of the size of float rounding.
+def gives_maps(model: tf.keras.Model) -> bool:
+    """Whether the output of a model is values of classes for each pixel, `[batch, height, width, classes]`."""
+    return len(model.outputs) == 1 and len(model.outputs[0].shape) == 4
 
-    Random changes of all inputs at once come first. Where several bits of one input are open, their combination is
-    searched for step by step; that search ends with the first input for which it fails.
+
+class GivenBits:
+    """A Keras model that takes given bits in place of those of its quantisers.
 
     Args:
-      model: A Keras model; its weights are the same afterwards.
-      inputs: The inputs in question.
-      a: Outputs of one run, flat.
-      c: Outputs of the other run, flat.
-      tolerance: Largest relative error of outputs that agree.
-
-    Returns:
-      One boolean per input.
-    """
-    with _Changeable(model) as changeable:
-        found = [np.zeros(len(inputs), bool) for _ in (a, c)]
-        for scale in (0.0, *SCALES):
-            left = np.flatnonzero(~(found[0] & found[1]))
-            for _ in range(_ATTEMPTS if scale and len(left) else 1):
-                outputs = changeable.run(inputs[left], changeable.draw(inputs[left], scale))
-                for seen, target in zip(found, (a, c), strict=True):
-                    seen[left] |= agree(target[left], outputs, tolerance)
-                if (found[0] & found[1]).all():
-                    return np.ones(len(inputs), bool)
-        for index in np.flatnonzero(~(found[0] & found[1])):
-            for seen, target in zip(found, (a, c), strict=True):
-                row = slice(index, index + 1)
-                seen[index] |= changeable.reaches(inputs[row], target[row], tolerance)
-            if not (found[0] & found[1])[index]:
-                break
-    return found[0] & found[1]
-
-
-class _Changeable:
-    """A model whose input, normalisations and biases can be changed by small relative amounts.
-
-    A change is a list of arrays: one for the input, one for each variable.
+      model: Deployed, or as it was trained with tfbnas layers.
+      names: Of the binary layers, as in the deploy form, that read given bits; all others keep the model's own.
+      logits: Whether outputs are those in front of a final softmax. Default: False.
     """
 
-    def __init__(self, model: tf.keras.Model):
-        self.variables = [
-            v for layer in all_layers(model) for v in layer.weights if len(v.shape) == 1 and v.dtype == tf.float32
-        ]
-        self.saved = [v.numpy() for v in self.variables]
-        self.function = tf.function(lambda x: tf.nest.flatten(model(x, training=False)), reduce_retracing=True)
-        self.generator = np.random.default_rng(0)
+    def __init__(self, model: tf.keras.Model, names: Iterable[str], *, logits: bool = False):
+        self._sites = sites = _sites(model, set(names))
+        self._maps = gives_maps(model)
 
-    def __enter__(self):
-        return self
+        @tf.function(reduce_retracing=True)
+        def run(inputs, bits):
+            distances = [tf.zeros(tf.shape(inputs)[:1])]
+            with contextlib.ExitStack() as stack:
+                for site in sites:
+                    stack.enter_context(site.takes(bits[site.name], distances))
+                outputs = outputs_of(model, inputs, logits=logits)
+            return outputs, tf.reduce_max(tf.stack(distances), axis=0)
 
-    def __exit__(self, *exception):
-        for variable, value in zip(self.variables, self.saved, strict=True):
-            variable.assign(value)
+        self._run = run
 
-    def draw(self, inputs: np.ndarray, scale: float) -> list[np.ndarray]:
-        """A random change of everything."""
-        return [scale * self.generator.uniform(-1, 1, value.shape) for value in (inputs, *self.saved)]
+    def run(self, inputs: np.ndarray, bits: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Outputs with the given bits, and how far these are from being the model's own.
 
-    def run(self, inputs: np.ndarray, change: list[np.ndarray]) -> np.ndarray:
-        """Outputs under a change."""
-        for variable, value, delta in zip(self.variables, self.saved, change[1:], strict=True):
-            variable.assign(value * (1 + delta))
-        changed = inputs + np.abs(inputs).max() * change[0]
-        return flat([np.asarray(t) for t in self.function(tf.constant(changed.astype(np.float32)))])
+        Args:
+          inputs: As the model takes them.
+          bits: +1 or -1, by the name of the layer that reads them.
 
-    def reaches(self, inputs: np.ndarray, target: np.ndarray, tolerance: float) -> bool:
-        """Whether a search that keeps what brings the outputs closer to `target` arrives there."""
-        best = self.draw(inputs, 0.0)
-        outputs = self.run(inputs, best)
-        closest = errors(target, outputs)[0]
-        for _ in range(_STEPS):
-            if agree(target, outputs, tolerance)[0]:
-                return True
-            fresh = self.draw(inputs, self.generator.choice(SCALES))
-            part = self.generator.choice([0.02, 0.1, 0.5])
-            change = [
-                np.where(self.generator.uniform(size=old.shape) < part, new, old)
-                for old, new in zip(best, fresh, strict=True)
-            ]
-            outputs = self.run(inputs, change)
-            distance = errors(target, outputs)[0]
-            if distance <= closest:
-                best, closest = change, distance
-        return bool(agree(target, outputs, tolerance)[0])
+        Returns:
+          The outputs, flat, and one distance per input: of all values of which the model would have chosen the other
+          bit, the largest distance from the threshold, relative to the largest value of the tensor.
+        """
+        given = {site.name: tf.constant(bits[site.name]) for site in self._sites}
+        outputs, distance = self._run(tf.constant(inputs, tf.float32), given)
+        return flat([np.asarray(t) for t in outputs]), np.asarray(distance)
+
+    def errors(self, inputs: np.ndarray, bits: dict[str, np.ndarray], outputs: np.ndarray) -> np.ndarray:
+        """Relative error, for each input, of `outputs` against those of the model with `bits`.
+
+        It is infinite where the model differs in a bit that rounding does not decide, or in the predicted class.
+        """
+        got, distance = self.run(inputs, bits)
+        explained = distance <= NEAR
+        if not self._maps:
+            explained &= got.argmax(axis=1) == outputs.argmax(axis=1)
+        return np.where(explained, errors(outputs, got), np.inf)
+
+
+@dataclass(frozen=True, eq=False)
+class _Site:
+    """A place in a Keras model where real values become bits.
+
+    Attributes:
+      name: Of the binary layer that reads the bits.
+      layer: The layer that computes them.
+      attribute: Its function that does so.
+      threshold: Where the bit changes.
+      value: What the layer gives out for bits of +1 and -1.
+    """
+
+    name: str
+    layer: tf.keras.layers.Layer
+    attribute: str
+    threshold: float
+    value: Callable[[tf.Tensor], tf.Tensor]
+
+    @contextlib.contextmanager
+    def takes(self, bits: tf.Tensor, distances: list[tf.Tensor]) -> Iterator[None]:
+        """For the duration, the layer gives out `bits`; appends the distance of each input to `distances`."""
+        own = getattr(self.layer, self.attribute)
+
+        def call(x, *args, **kwargs):
+            given = self.value(tf.reshape(tf.cast(bits, x.dtype), tf.shape(x)))
+            margin = tf.where(given == own(x, *args, **kwargs), 0.0, tf.abs(x - self.threshold))
+            margin, size = (tf.reduce_max(tf.reshape(t, [tf.shape(x)[0], -1]), axis=1) for t in (margin, tf.abs(x)))
+            distances.append(tf.math.divide_no_nan(margin, size))
+            return given
+
+        with replaced(self.layer, self.attribute, tf.autograph.experimental.do_not_convert(call)):
+            yield
+
+
+def _sites(model: tf.keras.Model, names: set[str]) -> list[_Site]:
+    """Where the model computes the bits that these layers read."""
+    sites = [
+        _Site(layer.name, layer, "input_quantizer", 0.0, tf.identity)
+        for layer in all_layers(model)
+        if layer.name in names and is_sign(getattr(layer, "input_quantizer", None))
+    ]
+    steps: dict[int, _Site] = {}
+    if any(isinstance(layer, LearnedStep) for layer in all_layers(model)) and is_functional(model):
+        graph = flatten(model)
+        writers = graph.writers()
+        for call in graph.calls:
+            step = writers[call.inputs[0]].layer if call.name in names and call.inputs[0] in writers else None
+            if isinstance(step, LearnedStep):
+                # The deploy form binarises threshold - x, with the sign +1 for x at the threshold.
+                site = _Site(
+                    call.name, step, "call", 0.5 * float(step.step), lambda bits: tf.cast(bits < 0, bits.dtype)
+                )
+                steps.setdefault(id(step), site)
+    return sites + list(steps.values())
+
+
+def _zero_or_one(bits: tf.Tensor) -> tf.Tensor:
+    """The outputs of a LearnedStep at x; `bits` are those of the deploy form, the signs of threshold - x."""
+    return tf.cast(bits < 0, bits.dtype)
