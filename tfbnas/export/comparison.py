@@ -169,7 +169,7 @@ def parity(
 def _classes(model: tf.keras.Model, outputs: np.ndarray) -> np.ndarray:
     """The predicted class of each input, `[n, 1]`, or of each of its pixels, `[n, pixels]`, from flat outputs."""
     classes = model.output_shape[-1] if gives_maps(model) else outputs.shape[1]
-    return outputs.reshape(len(outputs), -1, classes).argmax(axis=-1)
+    return outputs.reshape(len(outputs), outputs.shape[1] // classes, classes).argmax(axis=-1)
 
 
 def _logits(flatbuffer: bytes, number: int, inputs: np.ndarray, outputs: np.ndarray, tolerance: float) -> np.ndarray:
