@@ -36,6 +36,11 @@ def aligned_activations() -> Iterator[None]:
         _aligned = before
 
 
+def builds_for_training() -> bool:
+    """Whether networks are being built in the form that trains best, inside `aligned_activations`."""
+    return _aligned
+
+
 def maybe_aligned(channels: Channels, name: str) -> Channels:
     """The channels a layer should work with: an OpenWidth inside `aligned_activations` where that is faster."""
     if _aligned and not isinstance(channels, OpenWidth) and channels % LAYOUT_MULTIPLE:

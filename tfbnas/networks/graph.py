@@ -11,7 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnas.errors import UserError
+from tfbnas.layers.fan_out import FanOut
 from tfbnas.layers.gate import Gated, OpenGate
+from tfbnas.layers.width import builds_for_training
 from tfbnas.networks.pruning import Bits, Pruned, prune
 
 Make = Callable[..., Any]
@@ -156,12 +158,19 @@ class NetworkGraph:
                 f"{sum(value is False for value in chosen.values())} of {len(chosen)} closed, which leave none."
             )
         inputs = tf.keras.Input(input_shape)
-        tensors: dict[int, Any] = {}
+        # What each module writes, once for every reader that is left.
+        copies: dict[int, list[Any]] = {}
+        output = inputs
         for module in self.order:
             if kept[module]:
-                sources = [tensors[source] for source in self.predecessors[module] if kept[source]] or [inputs]
-                tensors[module] = _apply(self.nodes[module], sources, opened)
-        return tf.keras.Model(inputs, tensors[self.order[-1]], name=name)
+                sources = [copies[source].pop() for source in self.predecessors[module] if kept[source]] or [inputs]
+                output = _apply(self.nodes[module], sources, opened)
+                readers = sum(bool(kept[reader]) for reader in self.successors[module])
+                repeatable = readers > 2 and (opened or builds_for_training())
+                copies[module] = (
+                    FanOut(readers, name=f"{self.nodes[module].name}_out")(output) if repeatable else [output] * readers
+                )
+        return tf.keras.Model(inputs, output, name=name)
 
 
 def _apply(node: Node, sources: list[Any], opened: Mapping[str, OpenGate]) -> Any:
