@@ -31,7 +31,10 @@ def plain(model: tf.keras.Model, architecture: Architecture) -> tf.keras.Model:
     """The float32 network of an architecture with the weights of its trainable form."""
     with in_precision("float32"):
         network = build(architecture)
-    network.set_weights([weight.numpy() for weight in model.weights])
+    # By name: layers that only the trainable form has change the order in which Keras counts the others.
+    for layer in network.layers:
+        if layer.weights:
+            layer.set_weights([weight.numpy() for weight in model.get_layer(layer.name).weights])
     return network
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfbnas import networks
+from tfbnas import networks, training
 from tfbnas.architecture import Architecture
 from tfbnas.layers import OpenGate
 from tfbnas.layers.fan_out import FanOut
@@ -48,4 +48,11 @@ def test_what_is_trained_adds_at_most_two_gradients_and_what_is_deployed_is_plai
         family, lambda name, default: OpenGate(name), input_shape=(16, 16, 3), classes=4, options=NETWORKS[family]
     )
     assert most_readers(trained) <= 2 and most_readers(searched) <= 2
-    assert [w.numpy().shape for w in trained.weights] == [w.numpy().shape for w in plain.weights]
+
+
+@pytest.mark.parametrize("family", NETWORKS)
+def test_the_plain_network_takes_the_weights_of_the_trained_one(family):
+    architecture = Architecture("t", family, {}, (16, 16, 3), 4, NETWORKS[family])
+    trained = training.trainable(architecture, seed=1)
+    images = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
+    np.testing.assert_allclose(training.plain(trained, architecture)(images), trained(images), atol=1e-5)
