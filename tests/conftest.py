@@ -1,6 +1,9 @@
 """What the tests share. Imported before any of them: tfbnas must come before TensorFlow."""
 
 import tfbnas  # isort: skip
+import subprocess
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -88,3 +91,22 @@ def randomised():
 
 
 __all__ = ["tfbnas"]
+
+
+@pytest.fixture
+def spawn(tmp_path):
+    """Starts a command in an empty working directory; the process is gone when the test ends."""
+    processes = []
+
+    def run(arguments: list[str], environment: Mapping[str, str]) -> subprocess.Popen:
+        process = subprocess.Popen(
+            arguments, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        processes.append(process)
+        return process
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()

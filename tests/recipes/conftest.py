@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -66,27 +65,9 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(spawn):
     """Starts a command in an empty working directory; the process is gone when the test ends."""
-    processes = []
-
-    def run(arguments: list[str]) -> subprocess.Popen:
-        process = subprocess.Popen(
-            arguments,
-            cwd=tmp_path,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        processes.append(process)
-        return process
-
-    yield run
-    for process in processes:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    return lambda arguments: spawn(arguments, environment())
 
 
 def _without_times(value):

@@ -115,6 +115,29 @@ def test_refusals(settings, expected, arguments, capsys, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "settings_class", "name", "expected"),
+    [
+        (
+            "bsn_resnet_fabric",
+            FabricRecipe,
+            "cifar10-shapes",
+            "a class for each image. Received: data.name='cifar10-sh",
+        ),
+        ("bsn_cnf_segmentation", SegmentationRecipe, "cifar10-quick", "a class for each pixel. Received: data.name="),
+    ],
+)
+def test_labels_of_the_other_kind(recipe, settings_class, name, expected, capsys, tmp_path):
+    from tfbnas.recipes import bsn
+
+    with pytest.raises(SystemExit) as exit_code:
+        argv = ["--data.name", name, "--run_dir", str(tmp_path / "run")]
+        run_main(bsn.run, settings_class, recipe=recipe, description="", argv=argv)
+    assert exit_code.value.code == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 PAPER = {"paper_steps", "paper_multiply_adds", "paper_memory"}
 
 

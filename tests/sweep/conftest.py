@@ -27,27 +27,13 @@ def standins(monkeypatch):
 
 
 @pytest.fixture
-def start(standins, tmp_path):
+def start(standins, spawn):
     """Starts a sweep as a process of its own, which is gone when the test ends."""
-    processes = []
 
     def run(*arguments: str, **environment: str) -> subprocess.Popen:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tfbnas.sweep", *arguments],
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        processes.append(process)
-        return process
+        return spawn([sys.executable, "-m", "tfbnas.sweep", *arguments], {**os.environ, **environment})
 
-    yield run
-    for process in processes:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    return run
 
 
 @pytest.fixture

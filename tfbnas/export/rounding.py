@@ -151,10 +151,7 @@ def _sites(model: tf.keras.Model, names: set[str]) -> list[_Site]:
             step = writers[call.inputs[0]].layer if call.name in names and call.inputs[0] in writers else None
             if isinstance(step, LearnedStep):
                 # The deploy form binarises threshold - x, with the sign +1 for x at the threshold.
-                site = _Site(
-                    call.name, step, "call", 0.5 * float(step.step), lambda bits: tf.cast(bits < 0, bits.dtype)
-                )
-                steps.setdefault(id(step), site)
+                steps.setdefault(id(step), _Site(call.name, step, "call", 0.5 * float(step.step), _zero_or_one))
     return sites + list(steps.values())
 
 

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from tfbnas import data, precision
 from tfbnas.architecture import Architecture
-from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import Budget, Cost, Distributed, Latency, Memory, MultiplyAdds
 from tfbnas.errors import UserError
 from tfbnas.recipes import stages
@@ -31,7 +30,7 @@ def run(command: Command[S]) -> None:
     """
     settings = command.settings
     settings = replace(settings, precision=precision.resolve(settings.precision))  # type: ignore[arg-type]
-    images = stages.load_data(settings.data)
+    images = stages.load_data(settings.data, segmentation=settings.network.segmentation)
     check_feasible(images, settings)
     with stages.open_run(replace(command, settings=settings)) as directory:
         found = search_stage(directory, images, settings)
@@ -149,19 +148,6 @@ def search_stage(directory: RunDirectory, images: data.ImageData, settings: Sett
     def work() -> dict[str, Any]:
         own, budget = settings.search, settings.budget
         search = make_search(images, settings)
-        checkpoints = Checkpoints(
-            directory.checkpoints("search"),
-            network=search.network,
-            variables=search.state,
-            weight_optimizer=search.optimizer,
-            architecture_optimizer=search.architecture_optimizer,
-        )
-        done, state = checkpoints.restore() or (0, {"history": [], "choices": []})
-        choices: list[dict[str, float]] = list(state["choices"])
-
-        def record() -> dict[str, Any]:
-            choices.append(search.probabilities())
-            return {"choices": choices}
 
         def scalars() -> dict[str, float]:
             return {f"probability/{name}": value for name, value in search.probabilities().items()}
@@ -172,27 +158,27 @@ def search_stage(directory: RunDirectory, images: data.ImageData, settings: Sett
                 shown["cost"] = f"{logs['cost'] / budget.scale:.3g} of {budget.limit:g} {budget.unit}"
             return shown
 
-        if done < own.epochs:
-            saving = stages.callbacks(
-                directory,
-                "search",
-                checkpoints,
-                state["history"],
-                describe=describe,
-                scalars=scalars,
-                extra=record,
-            )
+        def fit(done: int, callbacks: list[tf.keras.callbacks.Callback]) -> None:
             search.fit(
                 images.train,
                 epochs=own.epochs,
                 warm_up_epochs=own.warm_up_epochs,
                 batch_size=own.batch_size,
                 initial_epoch=done,
-                callbacks=[stages.Timer(), *saving],
+                callbacks=callbacks,
                 verbose=False,
             )
-            state = checkpoints.state()
-        history = [{**entry, "choices": row} for entry, row in zip(state["history"], state["choices"], strict=True)]
+
+        history = stages.search_history(
+            directory,
+            "search",
+            search,
+            own.epochs,
+            fit,
+            records={"choices": search.probabilities},
+            describe=describe,
+            scalars=scalars,
+        )
         found, cost = search.architecture(), search.budget.cost
         expected = search.costs()
         also = list(zip(budget.also, search.budgets[1:], expected[1:], strict=True))

@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
 from tfbnas.errors import UserError, nearest
-from tfbnas.recipes.options import DataSettings, ExportSettings, TrainSettings, require_positive, require_range
+from tfbnas.recipes.options import (
+    DataSettings,
+    ExportSettings,
+    RecipeSettings,
+    TrainSettings,
+    require_positive,
+    require_range,
+)
 
 
 @dataclass
@@ -20,6 +27,7 @@ class FabricSettings:
     """
 
     family: ClassVar[str] = "resnet_fabric"
+    segmentation: ClassVar[bool] = False
 
     n: int = 3
     base: int = 16
@@ -74,14 +82,7 @@ class CnfSettings:
 
 @dataclass
 class SegmentationSettings(CnfSettings):
-    """The network that is searched: a convolutional neural fabric that classifies every pixel.
-
-    Attributes:
-      columns: W of the paper.
-      scales: H of the paper; the sides of the images must be multiples of 2^(scales - 1).
-      filters: Channels of every node.
-      binary: Whether convolutions compute on bits, for Larq Compute Engine; false for the float network of the paper.
-    """
+    """The network that is searched: a convolutional neural fabric that classifies every pixel."""
 
     segmentation: ClassVar[bool] = True
 
@@ -233,22 +234,16 @@ class NetworkSettings(Protocol):
     """What every group of network settings offers."""
 
     family: ClassVar[str]
+    segmentation: ClassVar[bool]
 
     def options(self) -> dict[str, Any]: ...
     def references(self) -> dict[str, tuple[str, dict[str, Any]]]: ...
 
 
 @dataclass
-class Settings:
-    """Settings of a recipe of budgeted super networks.
+class Settings(RecipeSettings):
+    """Settings of a recipe of budgeted super networks."""
 
-    Attributes:
-      seed: Of everything random.
-      precision: Number format of training: float32, bfloat16, or auto (bfloat16 where this CPU computes with it).
-    """
-
-    seed: int = 0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     data: DataSettings = field(default_factory=DataSettings)
     network: NetworkSettings = field(default_factory=FabricSettings)
     budget: BudgetSettings = field(default_factory=BudgetSettings)
@@ -257,41 +252,23 @@ class Settings:
     baselines: BaselineSettings = field(default_factory=BaselineSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
 
-    def check(self) -> None:
-        require_range("settings", 0, 2**31 - 1, seed=self.seed)
-
 
 @dataclass
 class FabricRecipe(Settings):
-    """Settings of `bsn_resnet_fabric`.
-
-    Attributes:
-      seed: Of everything random.
-      precision: Number format of training: float32, bfloat16, or auto (bfloat16 where this CPU computes with it).
-    """
+    """Settings of `bsn_resnet_fabric`."""
 
     network: FabricSettings = field(default_factory=FabricSettings)
 
 
 @dataclass
 class CnfRecipe(Settings):
-    """Settings of `bsn_cnf`.
-
-    Attributes:
-      seed: Of everything random.
-      precision: Number format of training: float32, bfloat16, or auto (bfloat16 where this CPU computes with it).
-    """
+    """Settings of `bsn_cnf`."""
 
     network: CnfSettings = field(default_factory=CnfSettings)
 
 
 @dataclass
 class SegmentationRecipe(Settings):
-    """Settings of `bsn_cnf_segmentation`.
-
-    Attributes:
-      seed: Of everything random.
-      precision: Number format of training: float32, bfloat16, or auto (bfloat16 where this CPU computes with it).
-    """
+    """Settings of `bsn_cnf_segmentation`."""
 
     network: SegmentationSettings = field(default_factory=SegmentationSettings)

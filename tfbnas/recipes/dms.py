@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from tfbnas import data, precision, training
 from tfbnas.architecture import Architecture
-from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import MIB, Budget, Latency, Memory, largest_within
 from tfbnas.errors import UserError
 from tfbnas.recipes import stages
@@ -138,20 +137,6 @@ def search_stage(
     def work() -> dict[str, Any]:
         own = settings.search
         search = make_search(network, images, settings, make_budget(settings.budget))
-        checkpoints = Checkpoints(
-            directory.checkpoints(name),
-            network=search.network,
-            variables=search.state,
-            weight_optimizer=search.optimizer,
-            architecture_optimizer=search.architecture_optimizer,
-        )
-        done, state = checkpoints.restore() or (0, {"history": [], "choices": [], "epochs": []})
-        choices, epochs = list(state["choices"]), list(state["epochs"])
-
-        def record() -> dict[str, Any]:
-            choices.append(search.choices())
-            epochs.append(search.epochs_of_round)
-            return {"choices": choices, "epochs": epochs}
 
         def scalars() -> dict[str, float]:
             rows = search.choices().items()
@@ -167,17 +152,8 @@ def search_stage(
                 shown |= {"validation_loss": None, "validation_accuracy": None}
             return shown
 
-        if done < own.rounds:
+        def fit(done: int, callbacks: list[tf.keras.callbacks.Callback]) -> None:
             weights, architecture = images.train.halves(seed=settings.seed)
-            saving = stages.callbacks(
-                directory,
-                name,
-                checkpoints,
-                state["history"],
-                describe=describe,
-                scalars=scalars,
-                extra=record,
-            )
             search.fit(
                 weights,
                 architecture,
@@ -186,20 +162,21 @@ def search_stage(
                 batch_size=own.batch_size,
                 architecture_steps=own.architecture_steps,
                 initial_round=done,
-                callbacks=[stages.Timer(), *saving],
+                callbacks=callbacks,
                 verbose=False,
             )
-            state = checkpoints.state()
-        history = [
-            {
-                **entry,
-                "round": entry["epoch"] - 1,
-                settings.budget.cost: entry["cost"],
-                "choices": state["choices"][index],
-                "epochs": state["epochs"][index],
-            }
-            for index, entry in enumerate(state["history"])
-        ]
+
+        entries = stages.search_history(
+            directory,
+            name,
+            search,
+            own.rounds,
+            fit,
+            records={"choices": search.choices, "epochs": lambda: search.epochs_of_round},
+            describe=describe,
+            scalars=scalars,
+        )
+        history = [{**entry, "round": entry["epoch"] - 1, settings.budget.cost: entry["cost"]} for entry in entries]
         return {
             "seconds": sum(entry["seconds"] for entry in history),
             "architecture": search.architecture().to_dict(),

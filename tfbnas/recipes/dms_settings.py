@@ -10,6 +10,7 @@ from tfbnas.recipes.options import (
     BaselineSettings,
     DataSettings,
     ExportSettings,
+    RecipeSettings,
     TrainSettings,
     require_positive,
     require_range,
@@ -136,22 +137,12 @@ class SearchSettings:
 
 
 @dataclass
-class Settings:
-    """Settings of a DMS recipe.
+class Settings(RecipeSettings):
+    """Settings of a DMS recipe."""
 
-    Attributes:
-      seed: Of everything random.
-      precision: Number format of training: float32, bfloat16, or auto (bfloat16 where this CPU computes with it).
-    """
-
-    seed: int = 0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     data: DataSettings = field(default_factory=DataSettings)
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     baselines: BaselineSettings = field(default_factory=BaselineSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
-
-    def check(self) -> None:
-        require_range("settings", 0, 2**31 - 1, seed=self.seed)

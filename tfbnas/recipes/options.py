@@ -9,6 +9,22 @@ from tfbnas.errors import UserError
 
 
 @dataclass
+class RecipeSettings:
+    """Settings of any recipe.
+
+    Attributes:
+      seed: Of everything random.
+      precision: Number format of training: float32, bfloat16, or auto (bfloat16 where this CPU computes with it).
+    """
+
+    seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    def check(self) -> None:
+        require_range("settings", 0, 2**31 - 1, seed=self.seed)
+
+
+@dataclass
 class DataSettings:
     """Images to search and train on.
 

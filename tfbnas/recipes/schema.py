@@ -136,9 +136,10 @@ class _Leaf:
 
 def _leaves(settings_class: Any, prefix: str = "") -> Iterator[_Leaf]:
     hints = typing.get_type_hints(settings_class)
-    documentation = docstring_parser.parse_from_object(settings_class)
-    meanings = {p.arg_name: " ".join((p.description or "").split()) for p in documentation.params}
-    summary = documentation.short_description or ""
+    # What an inherited field means stands in the class that declares it.
+    documented = [docstring_parser.parse_from_object(c) for c in reversed(settings_class.__mro__[:-1])]
+    meanings = {p.arg_name: " ".join((p.description or "").split()) for one in documented for p in one.params}
+    summary = documented[-1].short_description or ""
     title = f"{prefix[:-1]}: {summary}".rstrip(".") if prefix else "settings"
     inner = []
     for field in dataclasses.fields(settings_class):

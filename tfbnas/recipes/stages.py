@@ -24,8 +24,12 @@ from tfbnas.recipes.settings import Command
 from tfbnas.run import RunDirectory
 
 
-def load_data(settings: DataSettings) -> data.ImageData:
+def load_data(settings: DataSettings, *, segmentation: bool = False) -> data.ImageData:
     """The images of the settings.
+
+    Args:
+      settings: Which ones.
+      segmentation: Whether a class for every pixel is needed, or one for every image. Default: False.
 
     Raises:
       UserError: They are missing, damaged, or not what a classifier can be trained on.
@@ -33,6 +37,13 @@ def load_data(settings: DataSettings) -> data.ImageData:
     own = vars(settings).copy()
     held_out = own.pop("held_out")
     images = data.load(**own)
+    if images.segmentation != segmentation:
+        kinds = ("a class for each image", "a class for each pixel")
+        raise UserError(
+            f"Expected a data set with {kinds[segmentation]}. Received: data.name={settings.name!r}, which has "
+            f"{kinds[not segmentation]}; take {'cifar10-shapes or part_labels' if segmentation else 'another one'}, "
+            "or the recipe for such labels."
+        )
     return images.hold_out(held_out, seed=0) if held_out else images
 
 
@@ -138,6 +149,57 @@ class Timer(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs["seconds"] = time.perf_counter() - self.begin
+
+
+def search_history(
+    run: RunDirectory,
+    name: str,
+    search: Any,
+    epochs: int,
+    fit: Callable[[int, list[tf.keras.callbacks.Callback]], object],
+    *,
+    records: Mapping[str, Callable[[], Any]],
+    describe: Describe,
+    scalars: Callable[[], Mapping[str, float]],
+) -> list[dict[str, Any]]:
+    """Runs a search to its end; a killed one goes on with its first unfinished epoch.
+
+    Args:
+      run: Where checkpoints and log lie.
+      name: Of the stage.
+      search: A compiled search: its `network`, `state` and both optimisers are what a checkpoint holds.
+      epochs: Of the whole search, as Keras counts them.
+      fit: `fit(done, callbacks)` runs what is left behind the first `done` epochs.
+      records: By name, what is kept of the search at the end of each epoch (JSON).
+      describe: What the progress bar shows.
+      scalars: Further scalars for TensorBoard.
+
+    Returns:
+      One entry for each epoch: its logs, and the records of that epoch.
+    """
+    checkpoints = Checkpoints(
+        run.checkpoints(name),
+        network=search.network,
+        variables=search.state,
+        weight_optimizer=search.optimizer,
+        architecture_optimizer=search.architecture_optimizer,
+    )
+    done, state = checkpoints.restore() or (0, {"history": [], **{key: [] for key in records}})
+    kept = {key: list(state[key]) for key in records}
+
+    def record() -> dict[str, Any]:
+        for key, value in records.items():
+            kept[key].append(value())
+        return kept
+
+    if done < epochs:
+        saving = callbacks(run, name, checkpoints, state["history"], describe=describe, scalars=scalars, extra=record)
+        fit(done, [Timer(), *saving])
+        state = checkpoints.state()
+    rows = zip(*(state[key] for key in records), strict=True)
+    return [
+        {**entry, **dict(zip(records, row, strict=True))} for entry, row in zip(state["history"], rows, strict=True)
+    ]
 
 
 def train_stage(
