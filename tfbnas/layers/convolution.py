@@ -6,6 +6,7 @@ import larq as lq
 import tensorflow as tf
 
 from tfbnas.layers.arguments import drop_fixed
+from tfbnas.layers.convolving import convolve
 from tfbnas.layers.quantizers import StandardizedSign
 from tfbnas.layers.width import OpenLayer, checked_channels, maybe_aligned, pad_to_layout, static_size
 
@@ -44,7 +45,7 @@ class _SizedConvolution(OpenLayer):
 
     def convolve(self, inputs, kernel):
         kernel = pad_to_layout(kernel, self._dimensions)
-        return tf.nn.conv2d(inputs, tf.cast(kernel, inputs.dtype), self.strides, "SAME")
+        return convolve(inputs, tf.cast(kernel, inputs.dtype), self.strides)
 
     def compute_output_shape(self, input_shape):
         height, width = (
