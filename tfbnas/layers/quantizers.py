@@ -50,8 +50,8 @@ def _clip_gradient(x: tf.Tensor, step: tf.Tensor, upstream: tf.Tensor) -> tf.Ten
     return tf.cast(tf.logical_and(x > 0, x < step), x.dtype) * (upstream * (1.0 / step))
 
 
-# Six passes over the activations become one, which takes a third of the time. In bfloat16 only: in float32 XLA's loop for
-# a CPU is slower than TensorFlow's six.
+# Six passes over the activations become one, which takes a third of the time. In bfloat16 only: in float32 XLA's loop
+# for a CPU is slower than TensorFlow's six.
 _clip_gradient_in_one_pass = tf.function(_clip_gradient, jit_compile=True)
 
 
@@ -97,10 +97,10 @@ class LearnedStep(OpenLayer, lq.quantizers.Quantizer):
 
 
 def standardized_sign(kernel: tf.Tensor, clip_value: float | None = None, epsilon: float = 1e-5) -> tf.Tensor:
-    """Sign of the kernel standardised per filter: z = (w - mean) / sqrt(variance + epsilon^2) over all axes but the last.
+    """Sign of the kernel standardised per filter, z = (w - mean) / sqrt(variance + epsilon^2) over all other axes.
 
-    The forward pass needs no division, which changes no sign. The gradient passes straight through the sign, and exactly
-    through the standardisation: (g - mean(g) - z mean(g z)) / deviation.
+    The forward pass needs no division, which changes no sign. The gradient passes straight through the sign, and
+    exactly through the standardisation: (g - mean(g) - z mean(g z)) / deviation.
 
     Source: weight standardisation, Qiao et al. 2019, as DMS section B.2.3 uses it before binarisation.
 
