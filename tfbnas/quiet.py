@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import tempfile
@@ -53,6 +54,15 @@ def import_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with captured():
         import tensorflow  # noqa: F401
+
+
+@functools.cache
+def compile_once() -> None:
+    """Lets TensorFlow's compiler say what it says at its first use now, where nobody hears it."""
+    with captured():
+        import tensorflow as tf
+
+        tf.function(lambda: tf.zeros(()), jit_compile=True)()
 
 
 def _flush() -> None:

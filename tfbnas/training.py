@@ -59,6 +59,7 @@ def compile_for_training(
     )
     optimizer.build(model.trainable_variables)
     model.compile(optimizer, loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    model.distribute_reduction_method = "first"  # else Keras adds up the logs of several workers
     return optimizer
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tfbnas import distribution
+
 
 class OpenGate:
     """A choice between a module and nothing, for each group of a batch.
@@ -16,6 +18,7 @@ class OpenGate:
     Attributes:
       kept: Function without arguments that returns a float32 tensor `[groups]` of ones and zeros: for which groups of
         consecutive examples, of equal size, the module is there. `None` keeps it for all. A search method sets it.
+        Where several devices divide a batch, the groups are those of the whole batch.
     """
 
     def __init__(self, name: str):
@@ -48,12 +51,12 @@ class Gated(tf.keras.layers.Layer):
             return self.module(inputs, training=training)
         kept = self.gate.kept()
         batch = tf.shape(inputs[0])[0]
-        groups = tf.shape(kept)[0]
+        each = batch * distribution.replicas() // tf.shape(kept)[0]
         shape = self.module.output_shape[1:]
         dtype = self.module.output.dtype
 
         def masked(output: tf.Tensor) -> tf.Tensor:
-            mask = tf.repeat(tf.cast(kept, dtype), batch // groups)
+            mask = distribution.own_part(tf.repeat(tf.cast(kept, dtype), each))
             return output * tf.reshape(mask, [batch] + [1] * len(shape))
 
         def run() -> tf.Tensor:

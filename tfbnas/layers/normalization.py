@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfbnas import distribution
 from tfbnas.errors import UserError
 from tfbnas.layers.arguments import drop_fixed
 from tfbnas.layers.width import OpenLayer, OpenWidth, pad_to_layout
@@ -18,7 +19,8 @@ class BatchNormalization(OpenLayer, tf.keras.layers.BatchNormalization):
     The mask must act behind the normalisation: a factor per channel in front of it is cancelled. It is folded into
     scale and offset, (m * gamma) x + (m * beta), so that it costs no pass over the activations.
 
-    Inputs are images `[batch, height, width, channels]` or vectors `[batch, channels]`.
+    Inputs are images `[batch, height, width, channels]` or vectors `[batch, channels]`. Where several devices train on
+    one batch, the statistics are those of the whole batch.
 
     Args:
       momentum: Of the moving statistics. Default 0.9 (binary networks: statistics move fast).
@@ -58,7 +60,10 @@ class BatchNormalization(OpenLayer, tf.keras.layers.BatchNormalization):
         if self.width is not None and self.width.mask is not None:
             mask = self.width.mask()
             gamma, beta = gamma * mask, beta * mask
-        output, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+        normalise = tf.compat.v1.nn.fused_batch_norm
+        if training and distribution.replicas() > 1:
+            normalise = _batch_norm_over_replicas
+        output, mean, variance = normalise(
             # Vectors are images of one pixel.
             inputs if self.input_spec.ndim == 4 else tf.expand_dims(tf.expand_dims(inputs, 1), 1),
             self._padded(gamma),
@@ -82,3 +87,18 @@ class BatchNormalization(OpenLayer, tf.keras.layers.BatchNormalization):
     def _is_training(training) -> bool:
         training = tf.keras.backend.learning_phase() if training is None else training
         return bool(training if isinstance(training, int) else tf.get_static_value(training))
+
+
+def _batch_norm_over_replicas(x, scale, offset, *, mean, variance, epsilon, exponential_avg_factor, is_training):
+    """`fused_batch_norm` in training, of a batch of which every replica has an equal part."""
+    values = tf.cast(x, tf.float32)
+    # Moments of the parts, not sums of squares, which would cancel.
+    parts = distribution.gather(tf.stack(tf.nn.moments(values, [0, 1, 2]))[None])
+    batch_mean = tf.reduce_mean(parts[:, 0], axis=0)
+    batch_variance = tf.reduce_mean(parts[:, 1] + tf.square(parts[:, 0] - batch_mean), axis=0)
+    output = tf.nn.batch_normalization(values, batch_mean, batch_variance, offset, scale, epsilon)
+    count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]) * distribution.replicas(), tf.float32)
+    unbiased = batch_variance * count / tf.maximum(count - 1.0, 1.0)
+    mean += exponential_avg_factor * (batch_mean - mean)
+    variance += exponential_avg_factor * (unbiased - variance)
+    return tf.cast(output, x.dtype), mean, variance

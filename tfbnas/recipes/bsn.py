@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -10,12 +11,14 @@ import tensorflow as tf
 
 from tfbnas import data, precision
 from tfbnas.architecture import Architecture
-from tfbnas.costs import Budget, Cost, Distributed, Latency, Memory, MultiplyAdds
+from tfbnas.costs import Budget, Cost, Distributed, Latency, MeasuredLatency, Memory, MultiplyAdds
+from tfbnas.costs.measured import Prepare
+from tfbnas.device import DeviceError, Session, measured, open_target
 from tfbnas.errors import UserError
-from tfbnas.recipes import stages
+from tfbnas.recipes import devices, stages
 from tfbnas.recipes.bsn_settings import UNITS, BudgetSettings, Settings
 from tfbnas.recipes.settings import Command
-from tfbnas.run import RunDirectory
+from tfbnas.run import STAGES, RunDirectory
 from tfbnas.search.bsn import BSN
 from tfbnas.search.sampling import PricedGraph
 
@@ -28,14 +31,23 @@ def run(command: Command[S]) -> None:
     Args:
       command: What the command line asks for.
     """
+    with devices.together(command.settings):
+        _run(command)
+
+
+def _run(command: Command[S]) -> None:
     settings = command.settings
     settings = replace(settings, precision=precision.resolve(settings.precision))  # type: ignore[arg-type]
     images = stages.load_data(settings.data, segmentation=settings.network.segmentation)
     check_feasible(images, settings)
+    if not (command.run_dir / STAGES / "search.json").exists():
+        with measuring(settings.budget):
+            pass  # a machine that cannot measure is told before anything is written
     with stages.open_run(replace(command, settings=settings)) as directory:
         found = search_stage(directory, images, settings)
         architecture = Architecture.from_dict(found["architecture"])
-        architecture.save(directory.path / "architecture.json")
+        if devices.is_chief():
+            architecture.save(directory.path / "architecture.json")
 
         def train(key: str, label: str, what: Architecture) -> None:
             stages.train_stage(
@@ -53,15 +65,39 @@ def run(command: Command[S]) -> None:
         stages.export_stage(
             directory, "searched", images, settings.train, settings.export, precision=settings.precision
         )
-        stages.report.write(directory.path)
+        stages.write_report(directory)
         for key, (label, reference) in references(images, settings).items():
             if getattr(settings.baselines, key):
                 train(key, label, reference)
         stages.finish(directory)
 
 
-def make_cost(name: str, settings: BudgetSettings) -> Cost:
-    """A cost of the settings by its name."""
+@contextlib.contextmanager
+def measuring(settings: BudgetSettings) -> Iterator[Prepare | None]:
+    """The way to measure networks on the machine of the settings; None where no budget asks for that.
+
+    Raises:
+      UserError: The machine cannot be reached, or there is no benchmark program for it.
+    """
+    if "measured_latency" not in settings.limits:
+        yield None
+    elif settings.target == "host" and settings.binary is None:
+        yield measured.on_host()
+    else:
+        with contextlib.ExitStack() as stack:
+            try:
+                session = stack.enter_context(Session(open_target(settings.target or ""), settings.binary))
+            except DeviceError as error:
+                # The device's own command line, for which these messages are written, has no groups of settings.
+                raise UserError(str(error).replace("--binary", "--budget.binary")) from error
+            yield measured.on_target(session)
+
+
+def make_cost(name: str, settings: BudgetSettings, prepare: Prepare | None = None) -> Cost:
+    """A cost of the settings by its name; the one that is measured needs `prepare`."""
+    if name == "measured_latency":
+        assert prepare is not None
+        return MeasuredLatency(prepare)
     if name == "steps":
         return Distributed(settings.machines, allocation=settings.allocation)
     if name == "latency":
@@ -72,11 +108,11 @@ def make_cost(name: str, settings: BudgetSettings) -> Cost:
     return Memory(settings.counting, part=parts[name])
 
 
-def make_budgets(settings: BudgetSettings) -> list[Budget]:
-    """The budgets of the settings, the one of `cost` first."""
+def make_budgets(limits: Mapping[str, float], settings: BudgetSettings, prepare: Prepare | None = None) -> list[Budget]:
+    """Budgets of these limits by cost; one that is measured needs `prepare`."""
     return [
-        Budget(make_cost(name, settings), limit * UNITS[name][1], settings.penalty_weight)
-        for name, limit in settings.limits.items()
+        Budget(make_cost(name, settings, prepare), limit * UNITS[name][1], settings.penalty_weight)
+        for name, limit in limits.items()
     ]
 
 
@@ -103,8 +139,8 @@ def check_feasible(images: data.ImageData, settings: Settings) -> None:
     """
     images.train.steps(settings.train.batch_size)
     images.train.steps(settings.search.batch_size)
-    limits = settings.budget.limits
-    priced = PricedGraph(whole(images, settings), make_budgets(settings.budget))
+    limits = {name: limit for name, limit in settings.budget.limits.items() if name != "measured_latency"}
+    priced = PricedGraph(whole(images, settings), make_budgets(limits, settings.budget))
     for least, (name, limit) in zip(priced.least(), limits.items(), strict=True):
         unit, scale = UNITS[name]
         if least is not None and least > limit * scale:
@@ -115,13 +151,13 @@ def check_feasible(images: data.ImageData, settings: Settings) -> None:
             )
 
 
-def make_search(images: data.ImageData, settings: Settings) -> BSN:
-    """The search model of the settings, compiled."""
+def make_search(images: data.ImageData, settings: Settings, prepare: Prepare | None = None) -> BSN:
+    """The search model of the settings, compiled; `prepare` as `measuring` gives it."""
     own = settings.search
-    with precision.precision(settings.precision):
+    with devices.scope(), precision.precision(settings.precision):
         search = BSN(
             settings.network.family,
-            budget=make_budgets(settings.budget),
+            budget=make_budgets(settings.budget.limits, settings.budget, prepare),
             input_shape=images.input_shape,
             classes=images.classes,
             options=settings.network.options(),
@@ -131,23 +167,24 @@ def make_search(images: data.ImageData, settings: Settings) -> BSN:
             seed=settings.seed,
         )
     optimizers = {"sgd": tf.keras.optimizers.SGD, "adam": tf.keras.optimizers.Adam}
-    search.compile(
-        tf.keras.optimizers.SGD(
-            stages.learning_rates(own, images.train.steps(own.batch_size) * own.epochs),
-            momentum=own.momentum,
-            weight_decay=own.weight_decay or None,
-        ),
-        optimizers[own.architecture_optimizer](own.architecture_learning_rate),
-    )
+    with devices.scope():
+        search.compile(
+            tf.keras.optimizers.SGD(
+                stages.learning_rates(own, images.train.steps(own.batch_size) * own.epochs),
+                momentum=own.momentum,
+                weight_decay=own.weight_decay or None,
+            ),
+            optimizers[own.architecture_optimizer](own.architecture_learning_rate),
+        )
     return search
 
 
 def search_stage(directory: RunDirectory, images: data.ImageData, settings: Settings) -> dict[str, Any]:
     """Searches the modules; a killed search goes on with its first unfinished epoch."""
 
-    def work() -> dict[str, Any]:
+    def work(prepare: Prepare | None) -> dict[str, Any]:
         own, budget = settings.search, settings.budget
-        search = make_search(images, settings)
+        search = make_search(images, settings, prepare)
 
         def scalars() -> dict[str, float]:
             return {f"probability/{name}": value for name, value in search.probabilities().items()}
@@ -208,4 +245,8 @@ def search_stage(directory: RunDirectory, images: data.ImageData, settings: Sett
             "history": history,
         }
 
-    return stages.stage(directory, "search", work)
+    def on_machine() -> dict[str, Any]:
+        with measuring(settings.budget) as prepare:
+            return work(prepare)
+
+    return stages.stage(directory, "search", on_machine)

@@ -90,7 +90,7 @@ class SegmentationSettings(CnfSettings):
     filters: int = 64
 
 
-CostName = Literal["steps", "multiply_adds", "memory", "binary_memory", "float_memory", "latency"]
+CostName = Literal["steps", "multiply_adds", "memory", "binary_memory", "float_memory", "latency", "measured_latency"]
 UNITS: dict[str, tuple[str, float]] = {
     "steps": ("steps", 1.0),
     "multiply_adds": ("million multiply-adds", 1e6),
@@ -98,6 +98,7 @@ UNITS: dict[str, tuple[str, float]] = {
     "binary_memory": ("MiB", 2.0**20),
     "float_memory": ("MiB", 2.0**20),
     "latency": ("ms", 1.0),
+    "measured_latency": ("ms", 1.0),
 }
 """For each cost, the unit of its limit, and what that is in the unit of the cost itself."""
 
@@ -108,13 +109,16 @@ class BudgetSettings:
 
     Attributes:
       cost: steps on machines that work in parallel, multiply_adds, memory of the weights (or of the binary or the other
-        ones alone), or predicted latency.
+        ones alone), latency as a table predicts it, or measured_latency of each network that is drawn.
       limit: In steps, millions of multiply-adds, MiB, or milliseconds.
       also: Limits on further costs, for instance {memory: 0.05, multiply_adds: 20}.
       machines: For steps: how many modules run at once.
       allocation: For steps: depth_first (the paper's tables) or critical_path.
       counting: For memory: paper (kernels and the last bias) or deployed (and two floats per normalised channel).
       device: For latency: raspberry_pi_4b, pixel1, or a file that tools/build_latency_table.py wrote.
+      target: For measured_latency, where: ssh:user@host, adb, adb:serial or host.
+      binary: For measured_latency: lce_benchmark_model, a file here, which is copied, or a path on the target; null for
+        the target's own (host: for Larq Compute Engine's interpreter).
       penalty_weight: Loss that twice a budget adds. The paper's lambda is this divided by the limit.
     """
 
@@ -125,6 +129,8 @@ class BudgetSettings:
     allocation: Literal["depth_first", "critical_path"] = "depth_first"
     counting: Literal["paper", "deployed"] = "paper"
     device: str = "raspberry_pi_4b"
+    target: str | None = None
+    binary: str | None = None
     penalty_weight: float = 2.0
 
     @property
@@ -157,6 +163,11 @@ class BudgetSettings:
                     f"{nearest(name, others)}"
                 )
             require_positive("budget.also", **{name: limit})
+        if "measured_latency" in self.limits and not self.target:
+            raise UserError(
+                "Expected `budget.target` to say where measured_latency is measured: ssh:user@host, adb, adb:serial or "
+                f"host. Received: target={self.target!r}."
+            )
 
 
 @dataclass

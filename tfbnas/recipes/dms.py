@@ -14,7 +14,7 @@ from tfbnas import data, precision, training
 from tfbnas.architecture import Architecture
 from tfbnas.costs import MIB, Budget, Latency, Memory, largest_within
 from tfbnas.errors import UserError
-from tfbnas.recipes import stages
+from tfbnas.recipes import devices, stages
 from tfbnas.recipes.dms_settings import BudgetSettings, Settings
 from tfbnas.recipes.settings import Command
 from tfbnas.run import RunDirectory
@@ -28,6 +28,11 @@ def run(command: Command[Settings], network: str) -> None:
       command: What the command line asks for.
       network: Name of the network family.
     """
+    with devices.together(command.settings):
+        _run(command, network)
+
+
+def _run(command: Command[Settings], network: str) -> None:
     settings = command.settings
     settings = replace(settings, precision=precision.resolve(settings.precision))  # type: ignore[arg-type]
     images = stages.load_data(settings.data)
@@ -38,7 +43,8 @@ def run(command: Command[Settings], network: str) -> None:
             other = replace(settings, search=replace(settings.search, best_effort=False))
             search_stage(directory, "search-no-bei", network, images, other)
         architecture = Architecture.from_dict(found["architecture"])
-        architecture.save(directory.path / "architecture.json")
+        if devices.is_chief():
+            architecture.save(directory.path / "architecture.json")
 
         def train(key: str, label: str, what: Callable[[], Architecture]) -> None:
             stages.train_stage(
@@ -55,7 +61,7 @@ def run(command: Command[Settings], network: str) -> None:
             precision=settings.precision,
             tables=[settings.budget.device] if settings.budget.cost == "latency" else [],
         )
-        stages.report.write(directory.path)
+        stages.write_report(directory)
         if settings.baselines.equal_memory:
             train("equal-memory", "uniform, equal memory", lambda: equal_memory(architecture, found, settings))
         for ratio in settings.baselines.ratios:
@@ -99,7 +105,7 @@ def make_search(network: str, images: data.ImageData, settings: Settings, budget
     """The search model of the settings under a budget, compiled."""
     own = settings.search
     tf.keras.utils.set_random_seed(settings.seed)
-    with precision.precision(settings.precision):
+    with devices.scope(), precision.precision(settings.precision):
         search = DMS(
             network,
             budget=budget,
@@ -116,16 +122,17 @@ def make_search(network: str, images: data.ImageData, settings: Settings, budget
             seed=settings.seed,
         )
     steps = own.weight_epochs * images.train.halves(seed=settings.seed)[0].steps(own.batch_size)
-    search.compile(
-        tf.keras.optimizers.SGD(
-            tf.keras.optimizers.schedules.CosineDecayRestarts(
-                own.learning_rate, steps, t_mul=1.0, m_mul=1.0, alpha=own.final_learning_rate / own.learning_rate
+    with devices.scope():
+        search.compile(
+            tf.keras.optimizers.SGD(
+                tf.keras.optimizers.schedules.CosineDecayRestarts(
+                    own.learning_rate, steps, t_mul=1.0, m_mul=1.0, alpha=own.final_learning_rate / own.learning_rate
+                ),
+                momentum=own.momentum,
+                weight_decay=own.weight_decay or None,
             ),
-            momentum=own.momentum,
-            weight_decay=own.weight_decay or None,
-        ),
-        tf.keras.optimizers.Adam(own.architecture_learning_rate),
-    )
+            tf.keras.optimizers.Adam(own.architecture_learning_rate),
+        )
     return search
 
 

@@ -15,10 +15,13 @@ class RecipeSettings:
     Attributes:
       seed: Of everything random.
       precision: Number format of training: float32, bfloat16, or auto (bfloat16 where this CPU computes with it).
+      strategy: Devices that divide each batch: none for one device, mirrored for all GPUs of this machine, multiworker
+        for those of several processes (TF_CONFIG; the same command on each, and a run_dir that all can read).
     """
 
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    strategy: Literal["none", "mirrored", "multiworker"] = "none"
 
     def check(self) -> None:
         require_range("settings", 0, 2**31 - 1, seed=self.seed)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import tensorflow as tf
 
-from tfbnas import data, metrics, report, training
+from tfbnas import data, metrics, quiet, report, training
 from tfbnas.architecture import Architecture
 from tfbnas.callbacks import Describe, Progress, SaveEveryEpoch, StopOnNaN, TensorBoardScalars
 from tfbnas.checkpoints import Checkpoints
@@ -19,6 +19,7 @@ from tfbnas.costs.latency import devices
 from tfbnas.errors import UserError
 from tfbnas.export import export
 from tfbnas.files import write_json
+from tfbnas.recipes.devices import alone, fitting, from_chief, is_chief, open_directory, scope
 from tfbnas.recipes.options import DataSettings, ExportSettings, TrainSettings
 from tfbnas.recipes.settings import Command
 from tfbnas.run import RunDirectory
@@ -71,7 +72,7 @@ def _without_seconds(logs: Mapping[str, float]) -> dict[str, str | None]:
 
 def open_run(command: Command) -> RunDirectory:
     """The run directory of a command, new or to go on with."""
-    run = RunDirectory(command.run_dir, command.to_dict())
+    run = open_directory(command.run_dir, command.to_dict())
     run.log(event="start", preset=command.preset)
     say(f"run directory: {run.path} (to go on after an interruption: --run_dir {run.path})")
     return run
@@ -82,19 +83,29 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def stage(run: RunDirectory, name: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+def stage(
+    run: RunDirectory, name: str, work: Callable[[], Mapping[str, Any]], *, by_chief: bool = False
+) -> dict[str, Any]:
     """The result of a stage: from an earlier process, or from `work`, which is then stored.
+
+    Args:
+      run: Where it is stored.
+      name: Of the stage.
+      work: Gives the result.
+      by_chief: Whether one of several workers does the work for all. Default: False.
 
     Raises:
       UserError: An image cannot be read. (Sets too large for memory are checked only as they are read.)
     """
-    if run.finished(name):
+    if from_chief(lambda: run.finished(name)):
         say(f"{name}: already done")
-        return run.result(name)
+        return from_chief(lambda: run.result(name))
     say(f"{name}: begins")
     run.log(event="stage begins", stage=name)
+    skipped = by_chief and not is_chief()
     try:
-        result = work()
+        with alone() if by_chief else contextlib.nullcontext():
+            result = {} if skipped else work()
     except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
         if "IteratorGetNext" not in str(error):
             raise
@@ -105,7 +116,7 @@ def stage(run: RunDirectory, name: str, work: Callable[[], Mapping[str, Any]]) -
         ) from error
     run.finish(name, result)
     run.log(event="stage ends", stage=name)
-    return run.result(name)
+    return from_chief(lambda: run.result(name))
 
 
 def callbacks(
@@ -119,6 +130,9 @@ def callbacks(
     extra: Callable[[], Mapping[str, Any]] | None = None,
 ) -> list[tf.keras.callbacks.Callback]:
     """What accompanies every training stage: stop at NaN, progress bar, TensorBoard, log, checkpoints."""
+    quiet.compile_once()  # not earlier: tf.distribute wants to be set up before anything runs
+    if not is_chief():
+        return [StopOnNaN(name)]
     return [
         StopOnNaN(name),
         Progress(name, describe=describe),
@@ -184,7 +198,7 @@ def search_history(
         weight_optimizer=search.optimizer,
         architecture_optimizer=search.architecture_optimizer,
     )
-    done, state = checkpoints.restore() or (0, {"history": [], **{key: [] for key in records}})
+    done, state = _restored(checkpoints, {"history": [], **{key: [] for key in records}})
     kept = {key: list(state[key]) for key in records}
 
     def record() -> dict[str, Any]:
@@ -195,11 +209,23 @@ def search_history(
     if done < epochs:
         saving = callbacks(run, name, checkpoints, state["history"], describe=describe, scalars=scalars, extra=record)
         fit(done, [Timer(), *saving])
-        state = checkpoints.state()
+        state = from_chief(checkpoints.state)
     rows = zip(*(state[key] for key in records), strict=True)
     return [
         {**entry, **dict(zip(records, row, strict=True))} for entry, row in zip(state["history"], rows, strict=True)
     ]
+
+
+def _restored(checkpoints: Checkpoints, empty: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Step and state of the newest checkpoint, whose variables all workers have now; 0 and `empty` without one."""
+    own: tuple[int, dict[str, Any]] = checkpoints.restore() or (0, empty)
+    step, state = from_chief(lambda: own)
+    if step != own[0]:
+        raise UserError(
+            f"Expected all workers to see the chief's run directory, whose {checkpoints.directory} is at step {step}. "
+            f"Received: step {own[0]} on this one; give a --run_dir on a disk that they share."
+        )
+    return step, state
 
 
 def train_stage(
@@ -234,20 +260,20 @@ def train_stage(
         architecture = choose()
         model, checkpoints = _model(run, key, architecture, images, settings, precision, seed)
         steps = images.train.steps(settings.batch_size)
-        done, state = checkpoints.restore() or (0, {"history": []})
+        done, state = _restored(checkpoints, {"history": []})
         if not done and settings.full_precision_epochs:
             _start_from_full_precision(run, key, label, model, architecture, images, settings, precision, seed)
         if done < settings.epochs:
             saving = callbacks(run, name, checkpoints, state["history"])
             model.fit(
-                images.train.epochs(settings.batch_size, seed=seed, augment=True, start=done),
+                fitting(images.train.epochs(settings.batch_size, seed=seed, augment=True, start=done)),
                 epochs=settings.epochs,
                 initial_epoch=done,
                 steps_per_epoch=steps,
                 callbacks=[Timer(), *saving],
                 verbose=0,
             )
-            state = checkpoints.state()
+            state = from_chief(checkpoints.state)
         network = training.plain(model, architecture)
         measured = metrics.evaluate(network, images.test)
         held_out = metrics.evaluate(network, images.validation) if images.validation else {}
@@ -285,18 +311,19 @@ def _start_from_full_precision(run, key, label, model, architecture, images, set
         if layer.weights:
             target = model.get_layer(layer.name)
             for weight, value in zip(target.weights, layer.weights, strict=True):
-                weight.assign(value)
+                weight.assign(value.numpy())
 
 
 def _model(run, key, architecture, images, settings, precision, seed) -> tuple[tf.keras.Model, Checkpoints]:
     """The trainable form of a network, compiled, and its checkpoints."""
-    model = training.trainable(architecture, precision=precision, seed=seed)
-    optimizer = training.compile_for_training(
-        model,
-        learning_rate=learning_rates(settings, images.train.steps(settings.batch_size) * settings.epochs),
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-    )
+    with scope():
+        model = training.trainable(architecture, precision=precision, seed=seed)
+        optimizer = training.compile_for_training(
+            model,
+            learning_rate=learning_rates(settings, images.train.steps(settings.batch_size) * settings.epochs),
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
     # The layers, not the model: that would bring its metrics along.
     return model, Checkpoints(run.checkpoints(f"train-{key}"), layers=model.layers, optimizer=optimizer)
 
@@ -326,7 +353,7 @@ def export_stage(
         write_json(run.path / "latency.json", predicted_latencies(result.deployed, tables))
         return {"bytes": len(result.flatbuffer), "seconds": result.seconds}
 
-    return stage(run, "export", work)
+    return stage(run, "export", work, by_chief=True)
 
 
 def predicted_latencies(model: tf.keras.Model, tables: Iterable[str] = ()) -> dict[str, Any]:
@@ -358,8 +385,16 @@ def predicted_latencies(model: tf.keras.Model, tables: Iterable[str] = ()) -> di
     return {"format": 1, "predictions": predictions, "left_out": left_out}
 
 
-def finish(run: RunDirectory) -> Path:
+def write_report(run: RunDirectory) -> None:
+    """Writes the report of what the run has found until now."""
+    if is_chief():
+        report.write(run.path)
+
+
+def finish(run: RunDirectory) -> None:
     """Writes the report and prints the table of trained networks and where everything is."""
+    if not is_chief():
+        return
     page = report.write(run.path)
     rows = [("network", "accuracy", "memory", "deployed", "training")]
     for file in sorted((run.path / "stages").glob("train-*.json")):
@@ -380,4 +415,3 @@ def finish(run: RunDirectory) -> Path:
         print("  ".join(text.ljust(widths[0]) if i == 0 else text.rjust(widths[i]) for i, text in enumerate(row)))
     print(f"\nmodel for Larq Compute Engine: {run.path / 'model.tflite'}\nreport: {page}\n{run.path}")
     run.log(event="end")
-    return page

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfbnas import distribution
 from tfbnas.architecture import Architecture
 from tfbnas.callbacks import Progress
 from tfbnas.costs import Budget
@@ -30,6 +31,8 @@ from tfbnas.layers.gate import all_layers
 from tfbnas.layers.width import initial_value
 from tfbnas.networks import construct
 from tfbnas.search import reinforce
+from tfbnas.search.losses import loss_of_each
+from tfbnas.search.rounds import steps_of
 from tfbnas.search.sampling import PricedGraph
 
 BASELINES = ("greedy", "batch", "moving", "none")
@@ -37,6 +40,9 @@ BASELINES = ("greedy", "batch", "moving", "none")
 
 class BSN(tf.keras.Model):
     """Searches the modules of a network under budgets.
+
+    Made, compiled and fitted inside the `scope()` of a MirroredStrategy or MultiWorkerMirroredStrategy, it divides each
+    batch among the devices and takes the steps of one device.
 
     Args:
       network: Name of a network family whose choices are the modules of a graph.
@@ -155,15 +161,17 @@ class BSN(tf.keras.Model):
           loss: Keras loss. Default: sparse categorical cross-entropy from logits.
           metrics: Keras metrics of `evaluate`. Default: accuracy.
         """
-        super().compile(
-            optimizer=weight_optimizer,
-            loss=loss or tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"] if metrics is None else metrics,
-            **kwargs,
-        )
-        self.architecture_optimizer = architecture_optimizer
-        weight_optimizer.build(self.network.trainable_variables)
-        architecture_optimizer.build([self.logits])
+        with self.distribute_strategy.scope():
+            super().compile(
+                optimizer=weight_optimizer,
+                loss=loss or tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                metrics=["accuracy"] if metrics is None else metrics,
+                **kwargs,
+            )
+            self.distribute_reduction_method = "first"  # else Keras adds up the logs of several workers
+            self.architecture_optimizer = architecture_optimizer
+            distribution.update_locally(weight_optimizer).build(self.network.trainable_variables)
+            distribution.update_locally(architecture_optimizer).build([self.logits])
 
     def fit(
         self,
@@ -205,12 +213,14 @@ class BSN(tf.keras.Model):
                 )
             batches = train.epochs(batch_size, seed=self.seed, augment=True, start=initial_epoch)
             steps = train.steps(batch_size)
+        elif self.distribute_strategy.num_replicas_in_sync > 1:
+            batches, steps = train.repeat(), steps_of(train, batch_size)
         if hasattr(validation_data, "epoch"):
             validation_data = validation_data.epoch(0, min(batch_size, validation_data.size), shuffle=False)
         bar = [Progress("search", describe=self._describe)] if verbose else []
         with self._own_errors():
             return super().fit(
-                batches,
+                distribution.divided(batches, self.distribute_strategy),
                 validation_data=validation_data,
                 epochs=epochs,
                 initial_epoch=initial_epoch,
@@ -234,7 +244,7 @@ class BSN(tf.keras.Model):
     def train_step(self, data):
         """One batch `(images, labels)`: updates the weights and, after the warm-up, the logits."""
         images, labels = data
-        gates = self.draw(tf.shape(images)[0] if self._groups is None else self._groups)
+        gates = self.draw(self._groups or tf.shape(images)[0] * distribution.replicas())
         loss, logits, costs, weight_gradients, logit_gradient = self.gradients(images, labels, gates)
         variables = self.network.trainable_variables
         self.optimizer.apply_gradients(zip(weight_gradients, variables, strict=True))
@@ -268,15 +278,14 @@ class BSN(tf.keras.Model):
         matters, kept, costs = self._pruned(gates)
         with tf.GradientTape() as tape, self._sampled(kept):
             logits = self.network(images, training=True)
-            losses = self._loss_of_each(labels, logits)
+            losses = loss_of_each(self.loss, labels, logits)
             loss = tf.reduce_mean(losses)
         # A module that was not run has no gradient; in eager mode that is None.
         weight_gradients = tape.gradient(
             loss, self.network.trainable_variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         groups = tf.shape(gates)[0]
-        tf.debugging.assert_equal(tf.shape(losses)[0] % groups, 0, "Expected batches that the groups divide.")
-        values = tf.reduce_mean(tf.reshape(losses, [groups, -1]), axis=1) + self._penalty(costs)
+        values = self._mean_of_groups(losses, groups) + self._penalty(costs)
         if self.baseline == "greedy":
             greedy = tf.cond(self.warm, lambda: values, lambda: self._greedy(images, labels, groups))
             values -= greedy
@@ -287,23 +296,25 @@ class BSN(tf.keras.Model):
         """What the more probable sides would have given on the images of each group, `[groups]`."""
         _, kept, costs = self._pruned(self.logits[None] > 0.0)
         with self._sampled(kept):
-            losses = self._loss_of_each(labels, self.network(images, training=True))
-        return tf.reduce_mean(tf.reshape(losses, [groups, -1]), axis=1) + self._penalty(costs)
+            losses = loss_of_each(self.loss, labels, self.network(images, training=True))
+        return self._mean_of_groups(losses, groups) + self._penalty(costs)
+
+    @staticmethod
+    def _mean_of_groups(losses: tf.Tensor, groups: tf.Tensor) -> tf.Tensor:
+        """Mean loss of each group of the whole batch, `[groups]`."""
+        losses = distribution.gather(losses)
+        tf.debugging.assert_equal(tf.shape(losses)[0] % groups, 0, "Expected batches that the groups divide.")
+        return tf.reduce_mean(tf.reshape(losses, [groups, -1]), axis=1)
 
     def _pruned(self, gates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """What gates `[groups, gates]` leave of the graph: which of them matter, which are kept; costs by budget."""
         matters, kept, costs = tf.numpy_function(self._prune, [gates], [tf.bool, tf.float32, tf.float32])
-        costs = tf.ensure_shape(costs, [gates.shape[0], len(self._budgets)])
+        # Measured costs are not the same wherever they are measured.
+        (costs,) = distribution.means([tf.ensure_shape(costs, [gates.shape[0], len(self._budgets)])])
         return tf.ensure_shape(matters, gates.shape), tf.ensure_shape(kept, gates.shape), costs
 
     def _move(self, gradient: tf.Tensor) -> None:
         self.architecture_optimizer.apply_gradients([(gradient, self.logits)])
-
-    def _loss_of_each(self, labels, logits) -> tf.Tensor:
-        """Loss of each example, `[batch]`; the mean over its pixels where there are any."""
-        loss = tf.keras.losses.get(self.loss)
-        each = loss.call(labels, logits) if isinstance(loss, tf.keras.losses.Loss) else loss(labels, logits)
-        return tf.reduce_mean(tf.reshape(each, [tf.shape(each)[0], -1]), axis=1)
 
     def _penalty(self, costs: tf.Tensor) -> tf.Tensor:
         """Sum over the budgets, `[groups]`."""

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfbnas import distribution
 from tfbnas.architecture import Architecture
 from tfbnas.callbacks import Progress
 from tfbnas.costs import Budget, DifferentiableCost, Operation, largest_within, trace
@@ -31,6 +32,7 @@ from tfbnas.layers.resizing import make_growable, resize
 from tfbnas.layers.width import OpenWidth
 from tfbnas.networks import construct
 from tfbnas.search import logistic
+from tfbnas.search.losses import loss_of_each
 from tfbnas.search.rounds import ARCHITECTURE, WEIGHTS, LastRound, Rounds, epochs_of, steps_of, tagged
 
 
@@ -42,6 +44,9 @@ def _check_ratios(**values: float) -> None:
 
 class DMS(tf.keras.Model):
     """Searches the widths of a network under a budget.
+
+    Made, compiled and fitted inside the `scope()` of a MirroredStrategy or MultiWorkerMirroredStrategy, it divides each
+    batch among the devices and takes the steps of one device.
 
     Args:
       network: Name of a network family.
@@ -312,18 +317,19 @@ class DMS(tf.keras.Model):
           loss: Keras loss. Default: sparse categorical cross-entropy from logits.
           metrics: Keras metrics of `evaluate`. Default: accuracy.
         """
-        weight_optimizer = tf.keras.optimizers.get(weight_optimizer)
-        architecture_optimizer = tf.keras.optimizers.get(architecture_optimizer)
-        super().compile(
-            optimizer=make_growable(weight_optimizer),
-            loss=loss or tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"] if metrics is None else metrics,
-            **kwargs,
-        )
-        self._loss = tf.keras.losses.get(self.loss)
-        self.architecture_optimizer = architecture_optimizer
-        weight_optimizer.build(self.network.trainable_variables)
-        architecture_optimizer.build([self.mu])
+        with self.distribute_strategy.scope():
+            weight_optimizer = tf.keras.optimizers.get(weight_optimizer)
+            architecture_optimizer = tf.keras.optimizers.get(architecture_optimizer)
+            super().compile(
+                optimizer=make_growable(weight_optimizer),
+                loss=loss or tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                metrics=["accuracy"] if metrics is None else metrics,
+                **kwargs,
+            )
+            self.distribute_reduction_method = "first"  # else Keras adds up the logs of several workers
+            self.architecture_optimizer = architecture_optimizer
+            distribution.update_locally(weight_optimizer).build(self.network.trainable_variables)
+            distribution.update_locally(architecture_optimizer).build([self.mu])
 
     def fit(
         self,
@@ -369,7 +375,7 @@ class DMS(tf.keras.Model):
         bar = [Progress("search", describe=self._describe)] if verbose else []
         batches = tf.data.Dataset.range(initial_round, rounds).flat_map(one_round).prefetch(4)
         return super().fit(
-            batches,
+            distribution.divided(batches, self.distribute_strategy),
             epochs=rounds,
             initial_epoch=initial_round,
             steps_per_epoch=weight_steps + architecture_steps,
@@ -411,7 +417,7 @@ class DMS(tf.keras.Model):
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape, self._shared_masks():
             logits = self.network(images, training=True)
-            loss = self._loss(labels, logits)
+            loss = tf.reduce_mean(loss_of_each(self.loss, labels, logits))
         self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return loss, logits
 
@@ -421,7 +427,7 @@ class DMS(tf.keras.Model):
             tape.watch(self.mu)
             with self._shared_masks():
                 logits = self.network(images, training=True)
-            loss = self._loss(labels, logits)
+            loss = tf.reduce_mean(loss_of_each(self.loss, labels, logits))
             total = loss + self.budget.penalty(self._penalised_cost())
         self.architecture_optimizer.apply_gradients([(tape.gradient(total, self.mu), self.mu)])
         self.mu.assign(self._bounded(self.mu))
