@@ -23,6 +23,7 @@ REQUIREMENTS = [
     "keras-tuner>=1.4.6",
     "jsonargparse[signatures]>=4.28",
     "docstring-parser>=0.15",
+    "pillow>=10",
     "pyyaml>=6",
     "tqdm>=4.60",
     "matplotlib>=3.8",

@@ -105,6 +105,7 @@ def facts(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
     images, random = number(parity.get("images")), number(parity.get("random"))
     error, tolerance = number(parity.get("error")), number(parity.get("tolerance"))
     other, undecided = parity.get("other_class"), parity.get("undecided")
+    pixels, other_pixels = number(parity.get("pixels")), number(parity.get("other_pixels"))
     compared = f"{images:.0f}" if images is not None else ""
     compared += f" and {random:.0f} random" if images is not None and random else ""
     groups = {
@@ -112,9 +113,14 @@ def facts(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
             "Images compared": compared,
             "Largest relative error": "" if error is None else f"{error:.1e}",
             "Tolerance": "" if tolerance is None else f"{tolerance:g}",
-            "Same predicted class": f"{images - len(other):.0f} of {images:.0f}"
-            if images is not None and isinstance(other, list)
-            else "",
+            "Same predicted class" if pixels is None else "Same class at every pixel": (
+                f"{images - len(other):.0f} of {images:.0f}" if images is not None and isinstance(other, list) else ""
+            ),
+            "Pixels of the same class": (
+                f"{pixels - other_pixels:,.0f} of {pixels:,.0f}".replace(",", "\N{NO-BREAK SPACE}")
+                if pixels is not None and other_pixels is not None
+                else ""
+            ),
             "Decided by float rounding": f"{len(undecided)}" if isinstance(undecided, list) else "",
             "Accuracy on them, trained, %": percent(number(parity.get("accuracy"))),
             "Accuracy on them, exported, %": percent(number(parity.get("accuracy_converted"))),

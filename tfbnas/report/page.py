@@ -111,6 +111,7 @@ def _render(run: Run, method: Method, published: Sequence[Published], plots: dic
             rows=results.table(run, published),
             compared=bool(published),
             epochs=results.common_epochs(run),
+            classified=results.classified(run),
             remarks=method.remarks(run),
             search_time=results.duration(number(run.search.get("seconds"))),
             plots=plots,

@@ -47,6 +47,7 @@ class Training:
     """One network trained from the beginning, or still in training where it is not `done`.
 
     Memory in bytes, accuracy from 0 to 1 (on test images, and on held-out ones where there are some), time in seconds.
+    `mean_iou`, from 0 to 1, is that of a network that classifies pixels, whose accuracy is that of pixels.
     """
 
     key: str
@@ -60,6 +61,7 @@ class Training:
     architecture: dict[str, Any]
     done: bool = True
     validation_accuracy: float | None = None
+    mean_iou: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -293,6 +295,7 @@ def _training(stage: str, result: dict[str, Any], *, done: bool = True) -> Train
         architecture=mapping(result.get("architecture")),
         done=done,
         validation_accuracy=number(result.get("validation_accuracy")),
+        mean_iou=number(result.get("mean_iou")),
     )
 
 

@@ -23,6 +23,7 @@ class Row:
     label: str
     key: str
     accuracy: str = ""
+    mean_iou: str = ""
     memory: str = ""
     deployed: str = ""
     seconds: str = ""
@@ -76,6 +77,7 @@ def table(run: Run, published: Sequence[Published]) -> list[Row]:
                 label=training.label,
                 key=training.key,
                 accuracy=percent(training.accuracy),
+                mean_iou=percent(training.mean_iou),
                 memory=mib(training.memory),
                 deployed=mib(training.deployed),
                 seconds=duration(training.seconds),
@@ -105,6 +107,11 @@ def gains(run: Run) -> list[tuple[float, Training]]:
         and other.accuracy is not None
         and (limit is None or other.memory is None or other.memory <= limit)
     ]
+
+
+def classified(run: Run) -> str:
+    """What the networks classify: images, or pixels."""
+    return "images" if all(training.mean_iou is None for training in run.trainings) else "pixels"
 
 
 def common_epochs(run: Run) -> int | None:

@@ -9,9 +9,12 @@ from tfbnas.report import exported, latency, results
 from tfbnas.report.parts import Method
 from tfbnas.report.reading import Run, mapping, number
 
-_NETWORKS = {"resnet18": "ResNet-18", "vgg11": "VGG-11"}
+_NETWORKS = {"resnet18": "ResNet-18", "vgg11": "VGG-11", "resnet_fabric": "ResNet Fabric", "cnf": "CNF"}
+# A search that still runs has no architecture: then the recipe's name tells the network.
+_NETWORKS |= {"cnf_segmentation": "CNF"}
 _DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet2012": "ImageNet", "mnist": "MNIST"}
-_DATASETS |= {"cifar10-quick": "a small part of CIFAR-10"}
+_DATASETS |= {"cifar10-quick": "a small part of CIFAR-10", "cifar10-shapes": "shapes drawn on CIFAR-10"}
+_DATASETS |= {"part_labels": "Part Labels"}
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,10 @@ def lead(run: Run, method: Method) -> str:
     searched = run.training("searched")
     if searched is None or searched.accuracy is None:
         return ""
-    text = f"{method.title} found a network that classifies {results.percent(searched.accuracy)} % of the test images "
-    text += "correctly"
+    text = f"{method.title} found a network that classifies {results.percent(searched.accuracy)} % of the test "
+    text += f"{results.classified(run)} correctly"
+    if searched.mean_iou is not None:
+        text += f" (mean IoU {results.percent(searched.mean_iou)} %)"
     if searched.memory is not None:
         text += f" in {results.mib(searched.memory)} MiB"
     goal = run.goal
@@ -73,10 +78,12 @@ def tiles(run: Run) -> list[Tile]:
     found = []
     searched = run.training("searched")
     if searched and searched.accuracy is not None:
-        note = "of the test images"
+        note = f"of the test {results.classified(run)}"
         for gain, other in results.gains(run)[:1]:
             note = f"{'+' if gain >= 0 else '−'}{abs(gain):.1f} points over {results.described(other)}"
         found.append(Tile("Test accuracy", results.percent(searched.accuracy), "%", note))
+        if searched.mean_iou is not None:
+            found.append(Tile("Mean IoU", results.percent(searched.mean_iou), "%", "of the test images, over classes"))
     goal = run.goal
     closed = _closed_cost(run)
     cost = closed if closed is not None else _expected_cost(run)
@@ -86,7 +93,8 @@ def tiles(run: Run) -> list[Tile]:
         kind = (
             "Predicted" if goal.name == "latency" and closed is not None else "" if closed is not None else "Expected"
         )
-        found.append(Tile(f"{kind} {goal.name}".strip().capitalize(), goal.text(cost), goal.unit, note))
+        name = {"multiply_adds": "multiply-adds"}.get(goal.name, goal.name.replace("_", " "))
+        found.append(Tile(f"{kind} {name}".strip().capitalize(), goal.text(cost), goal.unit, note))
     if goal.name != "memory" and searched and searched.memory:
         found.append(Tile("Memory", results.mib(searched.memory), "MiB", "as the paper counts"))
     elif (time := latency.headline(run)) is not None:
