@@ -376,6 +376,21 @@ def test_trains_in_bfloat16(batch):
         assert all(bool(tf.reduce_all(tf.math.is_finite(tensor))) for tensor in tf.nest.flatten(found))
 
 
+def test_binary_modules_train_in_bfloat16():
+    """Their compiled gradient stands inside the branch of a module that may be left out."""
+    with precision("bfloat16"):
+        search = BSN(
+            "resnet_fabric", budget=Budget(MultiplyAdds(), 1e9), input_shape=(8, 8, 3), options={"n": 1, "base": 4}
+        )
+    search.compile(tf.keras.optimizers.SGD(0.1), tf.keras.optimizers.SGD(0.1))
+    whole = tf.constant([[True] * len(search.gates)])
+    images, labels = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype(np.float32), np.array([0, 2, 1, 1])
+    _, _, _, found, _ = tf.function(search.gradients)(images, labels, whole)
+    assert all(bool(tf.reduce_all(tf.math.is_finite(tensor))) for tensor in found)
+    by_step = [g for g, v in zip(found, search.network.trainable_variables, strict=True) if "step" in v.name]
+    assert by_step and all(bool(gradient != 0) for gradient in by_step)
+
+
 def test_expected_cost_lies_between_the_cheapest_and_the_whole():
     search = make([BUDGET, Budget(MultiplyAdds(), 1e6)])
     search.logits.assign(LOGITS)

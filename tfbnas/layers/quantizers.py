@@ -37,7 +37,12 @@ def unit_step(x: tf.Tensor, step: tf.Tensor, elements: tf.Tensor):
     output = tf.cast(x > local * 0.5, x.dtype)
 
     def gradient(upstream):
-        by_x = (_clip_gradient_in_one_pass if x.dtype == tf.bfloat16 else _clip_gradient)(x, local, upstream)
+        if x.dtype == tf.bfloat16:
+            # TensorFlow finds tensors of a tf.cond's forward pass (a module that may be left out) again only where an
+            # ordinary operation reads them.
+            by_x = _clip_gradient_in_one_pass(tf.identity(x), tf.identity(local), upstream)
+        else:
+            by_x = _clip_gradient(x, local, upstream)
         by_step = -tf.cast(tf.reduce_sum(by_x * x), tf.float32) / step
         return by_x, by_step * tf.math.rsqrt(elements), None
 
