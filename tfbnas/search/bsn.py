@@ -31,6 +31,7 @@ from tfbnas.layers.gate import all_layers
 from tfbnas.layers.width import initial_value
 from tfbnas.networks import construct
 from tfbnas.search import reinforce
+from tfbnas.search.compiling import TwoOptimizers
 from tfbnas.search.losses import loss_of_each
 from tfbnas.search.rounds import steps_of
 from tfbnas.search.sampling import PricedGraph
@@ -38,8 +39,11 @@ from tfbnas.search.sampling import PricedGraph
 BASELINES = ("greedy", "batch", "moving", "none")
 
 
-class BSN(tf.keras.Model):
+class BSN(TwoOptimizers):
     """Searches the modules of a network under budgets.
+
+    The paper's optimisers, for `compile`: of the weights SGD, 0.1 with drops, momentum 0.9; of the logits SGD, 1e-3,
+    without momentum.
 
     Made, compiled and fitted inside the `scope()` of a MirroredStrategy or MultiWorkerMirroredStrategy, it divides each
     batch among the devices and takes the steps of one device.
@@ -152,26 +156,9 @@ class BSN(tf.keras.Model):
 
     # Training.
 
-    def compile(self, weight_optimizer, architecture_optimizer, loss=None, metrics=None, **kwargs) -> None:
-        """Configures both updates.
-
-        Args:
-          weight_optimizer: Keras optimiser of the weights (paper: SGD, 0.1 with drops, momentum 0.9).
-          architecture_optimizer: Keras optimiser of the logits (paper: SGD, 1e-3, no momentum).
-          loss: Keras loss. Default: sparse categorical cross-entropy from logits.
-          metrics: Keras metrics of `evaluate`. Default: accuracy.
-        """
-        with self.distribute_strategy.scope():
-            super().compile(
-                optimizer=weight_optimizer,
-                loss=loss or tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                metrics=["accuracy"] if metrics is None else metrics,
-                **kwargs,
-            )
-            self.distribute_reduction_method = "first"  # else Keras adds up the logs of several workers
-            self.architecture_optimizer = architecture_optimizer
-            distribution.update_locally(weight_optimizer).build(self.network.trainable_variables)
-            distribution.update_locally(architecture_optimizer).build([self.logits])
+    @property
+    def architecture_variables(self) -> list[tf.Variable]:
+        return [self.logits]
 
     def fit(
         self,

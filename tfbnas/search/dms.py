@@ -32,6 +32,7 @@ from tfbnas.layers.resizing import make_growable, resize
 from tfbnas.layers.width import OpenWidth
 from tfbnas.networks import construct
 from tfbnas.search import logistic
+from tfbnas.search.compiling import TwoOptimizers
 from tfbnas.search.losses import loss_of_each
 from tfbnas.search.rounds import ARCHITECTURE, WEIGHTS, LastRound, Rounds, epochs_of, steps_of, tagged
 
@@ -42,7 +43,7 @@ def _check_ratios(**values: float) -> None:
             raise UserError(f"Expected `{name}` to be positive. Received: {name}={value}.")
 
 
-class DMS(tf.keras.Model):
+class DMS(TwoOptimizers):
     """Searches the widths of a network under a budget.
 
     Made, compiled and fitted inside the `scope()` of a MirroredStrategy or MultiWorkerMirroredStrategy, it divides each
@@ -308,6 +309,10 @@ class DMS(tf.keras.Model):
 
     # Training.
 
+    @property
+    def architecture_variables(self) -> list[tf.Variable]:
+        return [self.mu]
+
     def compile(self, weight_optimizer, architecture_optimizer, loss=None, metrics=None, **kwargs) -> None:
         """Configures both updates.
 
@@ -318,18 +323,8 @@ class DMS(tf.keras.Model):
           metrics: Keras metrics of `evaluate`. Default: accuracy.
         """
         with self.distribute_strategy.scope():
-            weight_optimizer = tf.keras.optimizers.get(weight_optimizer)
-            architecture_optimizer = tf.keras.optimizers.get(architecture_optimizer)
-            super().compile(
-                optimizer=make_growable(weight_optimizer),
-                loss=loss or tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                metrics=["accuracy"] if metrics is None else metrics,
-                **kwargs,
-            )
-            self.distribute_reduction_method = "first"  # else Keras adds up the logs of several workers
-            self.architecture_optimizer = architecture_optimizer
-            distribution.update_locally(weight_optimizer).build(self.network.trainable_variables)
-            distribution.update_locally(architecture_optimizer).build([self.mu])
+            weight_optimizer = make_growable(tf.keras.optimizers.get(weight_optimizer))
+        super().compile(weight_optimizer, architecture_optimizer, loss=loss, metrics=metrics, **kwargs)
 
     def fit(
         self,
