@@ -22,7 +22,7 @@ def test_a_run_leaves_everything_that_is_promised(undisturbed, command, start):
     for name in (*expected.split(), "export.json", "report.html"):
         assert (undisturbed / name).exists(), name
     assert output.strip().splitlines()[-1] == str(undisturbed)
-    assert "DMS" in output and "BNN 0.4x" in output
+    assert "DMS" in output and "BNN 0.4x" in output and "test images an accuracy has a standard error of" in output
     search = json.loads((undisturbed / "stages" / "search.json").read_text())
     assert [entry["round"] for entry in search["history"]] == [0, 1]
     assert Architecture.load(undisturbed / "architecture.json").to_dict() == search["architecture"]

@@ -12,12 +12,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib
+import numpy as np
 import pytest
 import report_samples as samples
 
 import tfbnas.files
 from tfbnas.errors import UserError
-from tfbnas.report import methods, page, write
+from tfbnas.report import chance, methods, page, results, write
 from tfbnas.report.parts import Figure, Method, Published
 from tfbnas.report.reading import read
 
@@ -116,6 +117,19 @@ def test_summary_compares_with_equal_memory(resnet):
     assert f"{gain:.1f} percentage points more than the uniform network of equal memory (0.120 MiB)" in text
     assert f"{accuracy['searched'] - accuracy['uniform-1.00']:.1f} more than the uniform network at 1×" in text
     assert "99 % of its budget of 0.12 MiB" in text
+
+
+def test_what_chance_leaves_open(resnet, tmp_path):
+    """Of n independent images the number that is classified correctly is binomial."""
+    draws = np.random.default_rng(0).binomial(500, 0.4, 100_000) / 500
+    assert f"standard error of {100 * draws.std():.2g} percentage points" in chance(0.4, 500)
+    assert "With 10000 test images an accuracy has a standard error of 0.3" in Page(resnet / "report.html").text
+    without = samples.run(tmp_path, samples.TINY, "vgg11", uniform=(1,))
+    for file in (without / "stages").glob("train-*.json"):
+        result = json.loads(file.read_text())
+        del result["test_images"]
+        file.write_text(json.dumps(result))
+    assert results.uncertainty(read(without)) == "" and "standard error" not in write(without).read_text()
 
 
 def test_a_loss_is_called_a_loss(tmp_path):

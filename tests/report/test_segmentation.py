@@ -39,6 +39,7 @@ def test_mean_iou_stands_beside_the_accuracy_of_pixels(directory):
     assert searched.count("<td") == 5 and searched.index(rows["searched"].accuracy) < searched.index("54.32")
     assert "% of the test pixels correctly (mean IoU 54.32 %)" in text
     assert [tile.value for tile in summary.tiles(run) if tile.name == "Mean IoU"] == ["54.32"]
+    assert "standard error" not in text  # neighbouring pixels are no independent samples
 
 
 def test_parity_of_pixels(directory):

@@ -9,5 +9,6 @@ or on the command line, for instance after a benchmark: `python -m tfbnas.report
 """
 
 from tfbnas.report.page import write
+from tfbnas.report.results import chance
 
-__all__ = ["write"]
+__all__ = ["chance", "write"]

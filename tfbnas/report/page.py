@@ -112,6 +112,7 @@ def _render(run: Run, method: Method, published: Sequence[Published], plots: dic
             compared=bool(published),
             epochs=results.common_epochs(run),
             classified=results.classified(run),
+            uncertainty=results.uncertainty(run),
             remarks=method.remarks(run),
             search_time=results.duration(number(run.search.get("seconds"))),
             plots=plots,

@@ -46,8 +46,8 @@ def mapping(value: Any) -> dict[str, Any]:
 class Training:
     """One network trained from the beginning, or still in training where it is not `done`.
 
-    Memory in bytes, accuracy from 0 to 1 (on test images, and on held-out ones where there are some), time in seconds.
-    `mean_iou`, from 0 to 1, is that of a network that classifies pixels, whose accuracy is that of pixels.
+    Memory in bytes, accuracy from 0 to 1 (on `test_images` images, and on held-out ones where there are some), time in
+    seconds. `mean_iou`, from 0 to 1, is that of a network that classifies pixels, whose accuracy is that of pixels.
     """
 
     key: str
@@ -62,6 +62,7 @@ class Training:
     done: bool = True
     validation_accuracy: float | None = None
     mean_iou: float | None = None
+    test_images: int | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -296,6 +297,7 @@ def _training(stage: str, result: dict[str, Any], *, done: bool = True) -> Train
         done=done,
         validation_accuracy=number(result.get("validation_accuracy")),
         mean_iou=number(result.get("mean_iou")),
+        test_images=int(tested) if (tested := number(result.get("test_images"))) else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -107,6 +108,29 @@ def gains(run: Run) -> list[tuple[float, Training]]:
         and other.accuracy is not None
         and (limit is None or other.memory is None or other.memory <= limit)
     ]
+
+
+def chance(accuracy: float, images: int) -> str:
+    """What the number of test images leaves open, as a sentence.
+
+    Args:
+      accuracy: From 0 to 1.
+      images: Test images; the standard error of a fraction p of n images is sqrt(p (1 - p) / n).
+    """
+    error = 100 * math.sqrt(accuracy * (1 - accuracy) / images)
+    return (
+        f"With {images} test images an accuracy has a standard error of {error:.2g} percentage points; training again "
+        "with another seed moves it, too."
+    )
+
+
+def uncertainty(run: Run) -> str:
+    """`chance` of the searched network, or of the first; "" for networks that classify pixels, which are no samples."""
+    known = [t for t in run.trainings if t.accuracy is not None and t.test_images]
+    if not known or classified(run) == "pixels":
+        return ""
+    first = min(known, key=lambda training: training.key != "searched")
+    return chance(first.accuracy or 0.0, first.test_images or 1)
 
 
 def classified(run: Run) -> str:
