@@ -127,6 +127,20 @@ def test_mixed_precision_keeps_float_variables_and_exact_sums():
     np.testing.assert_array_equal(tf.cast(mixed, tf.float32), exact)  # integers up to 256 are exact
 
 
+def test_mixed_precision_takes_the_sign_of_kernels_as_they_are():
+    """Differences that bfloat16 does not hold decide signs: 1 + k 2^-12 standardised."""
+    kernel = (1 + np.random.default_rng(0).permutation(3 * 3 * 16 * 4).reshape(3, 3, 16, 4) * 2.0**-12).astype(
+        "float32"
+    )
+    layers = [BinaryConv2D(4, 3, dtype=policy) for policy in ("float32", "mixed_bfloat16")]
+    outputs = []
+    for layer in layers:
+        layer.build((2, 6, 6, 16))
+        layer.set_weights([kernel])
+        outputs.append(layer(bits((2, 6, 6, 16))))
+    np.testing.assert_array_equal(tf.cast(outputs[1], tf.float32), outputs[0])
+
+
 @pytest.mark.parametrize("options", [{}, {"activation": "softmax"}, {"use_bias": False}])
 def test_dense_is_that_of_keras(options):
     inputs = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)

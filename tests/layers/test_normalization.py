@@ -127,6 +127,20 @@ def test_bfloat16_activations_with_float_statistics():
     np.testing.assert_allclose(tf.cast(output, tf.float32), expected, atol=0.05)
 
 
+def test_bfloat16_does_not_round_what_is_learned():
+    """What float32 holds and bfloat16 does not: gamma of 1 + 2^-10, moving statistics of 100.01."""
+    x = tf.cast(images(), tf.bfloat16)
+    mixed, exact = BatchNormalization(dtype="mixed_bfloat16"), BatchNormalization()
+    for layer in (mixed, exact):
+        layer(x, training=False)
+        layer.set_weights([np.full(5, 1 + 2**-10), np.full(5, 2**-10), np.full(5, 100.01), np.full(5, 100.01)])
+    for _ in range(3):
+        mixed(x, training=True)
+        exact(tf.cast(x, tf.float32), training=True)
+    for ours, theirs in zip(mixed.weights, exact.weights, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
 def test_configuration_round_trip():
     layer = BatchNormalization(0.8, 1e-3, name="n", gamma_initializer="zeros")
     again = tf.keras.layers.deserialize(tf.keras.layers.serialize(layer))

@@ -191,7 +191,14 @@ class OpenLayer(tf.keras.layers.Layer):
         """
         initializer = tf.keras.initializers.get(initializer)
         if None not in map(static_size, dimensions):
-            return self.add_weight(name=name, shape=dimensions, initializer=initializer, trainable=trainable)
+            # Always read as it is: in mixed precision Keras would round kernels and moving statistics at every step.
+            return self.add_weight(
+                name=name,
+                shape=dimensions,
+                initializer=initializer,
+                trainable=trainable,
+                experimental_autocast=False,
+            )
         key = f"{self.name}/{name}"
         sizes = [present_size(d) for d in dimensions]
         variable = tf.Variable(
