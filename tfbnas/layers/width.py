@@ -191,7 +191,7 @@ class OpenLayer(tf.keras.layers.Layer):
         """
         initializer = tf.keras.initializers.get(initializer)
         if None not in map(static_size, dimensions):
-            # Always read as it is: in mixed precision Keras would round kernels and moving statistics at every step.
+            # Always read as it is: Keras would round moving statistics at every step in mixed precision.
             return self.add_weight(
                 name=name,
                 shape=dimensions,
