@@ -202,10 +202,7 @@ COLUMNS = {
 
 def show(part: str, rows: Sequence[dict[str, Any]]) -> None:
     """Prints a part's table: times are milliseconds, memory is MiB."""
-    columns = {
-        key.replace("_", " "): [None if row[key] is None else format(row[key], form) for row in rows]
-        for key, form in COLUMNS[part].items()
-    }
+    columns = {key.replace("_", " "): turns.column(rows, key, form) for key, form in COLUMNS[part].items()}
     print(f"\n{turns.table(columns)}", flush=True)
 
 

@@ -109,13 +109,9 @@ def measure(repetitions: int, base: int, size: int, *, warm_up: int = 1) -> list
 
 def show(entries: list[dict[str, Any]]) -> str:
     """The table; goals are seconds."""
-
-    def column(key: str, form: str) -> list[str | None]:
-        return [None if entry[key] is None else format(entry[key], form) for entry in entries]
-
     columns = {"seconds": ".2f", "processor seconds": ".2f", "goal": ".1f"}
-    cells = {head: column(head.replace(" ", "_"), form) for head, form in columns.items()}
-    return turns.table({"": column("name", ""), **cells})
+    cells = {head: turns.column(entries, head.replace(" ", "_"), form) for head, form in columns.items()}
+    return turns.table({"": turns.column(entries, "name"), **cells})
 
 
 def main() -> None:

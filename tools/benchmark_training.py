@@ -91,22 +91,18 @@ def in_own_process(row: str, task: Task) -> float | None:
 
 def show(entries: Sequence[Mapping[str, Any]]) -> str:
     """The table of one batch size and width."""
-
-    def column(key: str, form: str) -> list[str | None]:
-        return [None if entry.get(key) is None else format(entry[key], form) for entry in entries]
-
     columns: dict[str, Sequence[object]] = {
         f"batch {entries[0]['batch']}, width {entries[0]['width']:g}x": [
             VARIANTS[entry["row"]].label for entry in entries
         ],
-        "ms/step": column("milliseconds", ".1f"),
-        "images/s": column("images_per_second", ".0f"),
-        "to Larq": column("to_larq", ".2f"),
-        "to PyTorch": column("to_torch", ".2f"),
-        "of bound": column("of_bound", ".2f"),
+        "ms/step": turns.column(entries, "milliseconds", ".1f"),
+        "images/s": turns.column(entries, "images_per_second", ".0f"),
+        "to Larq": turns.column(entries, "to_larq", ".2f"),
+        "to PyTorch": turns.column(entries, "to_torch", ".2f"),
+        "of bound": turns.column(entries, "of_bound", ".2f"),
     }
     if any("peak_memory" in entry for entry in entries):
-        columns["peak MiB"] = column("peak_memory", ".0f")
+        columns["peak MiB"] = turns.column(entries, "peak_memory", ".0f")
     return turns.table(columns)
 
 

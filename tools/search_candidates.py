@@ -11,9 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
 import tensorflow as tf
-from training_variants import MOMENTUM, RATE, Step, keras_step
+from training_variants import CLASSES, MOMENTUM, RATE, Step, Task, keras_step
 
 from tfbnas import training
 from tfbnas.costs import Budget, Memory
@@ -24,7 +23,6 @@ from tfbnas.search.dms import DMS
 from tfbnas.search.logistic import SPREAD
 from tfbnas.search.rounds import WEIGHTS
 
-CLASSES = 10
 _CHANNELS = 32
 
 
@@ -63,11 +61,6 @@ def _network(choose: Callable, *, input_shape, classes, base: int, summed: int =
 register("benchmark-width", _network)
 
 
-def _batch(batch: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    random = np.random.default_rng(0)
-    return random.normal(size=(batch, size, size, 3)).astype("float32"), random.integers(0, CLASSES, batch)
-
-
 def dms_step(count: int, widest: int, *, batch: int, size: int, precision: str) -> Step:
     """A weights step of DMS whose candidates reach over `count` widths, the last of which is `widest`."""
     middle, reach = widest - (count - 1) / 2, (count - 1) / 2
@@ -88,7 +81,7 @@ def dms_step(count: int, widest: int, *, batch: int, size: int, precision: str) 
     lowest, _, highest = search.channels.numpy()[0]
     assert (lowest, highest) == (widest - count + 1, widest), (lowest, highest)
     search.compile(tf.keras.optimizers.SGD(RATE, momentum=MOMENTUM, weight_decay=1e-4), tf.keras.optimizers.SGD(0.0))
-    return keras_step(search, (WEIGHTS, *_batch(batch, size)))
+    return keras_step(search, (WEIGHTS, *Task(batch, widest, size).arrays()))
 
 
 def sum_step(count: int, widest: int, *, batch: int, size: int, precision: str) -> Step:
@@ -102,4 +95,4 @@ def sum_step(count: int, widest: int, *, batch: int, size: int, precision: str) 
             options={"base": widest, "summed": count},
         )
     training.compile_for_training(model, learning_rate=RATE, momentum=MOMENTUM)
-    return keras_step(model, _batch(batch, size))
+    return keras_step(model, Task(batch, widest, size).arrays())

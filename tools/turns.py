@@ -93,6 +93,11 @@ def machine() -> dict[str, Any]:
     }
 
 
+def column(entries: Sequence[Mapping[str, Any]], key: str, form: str = "") -> list[str | None]:
+    """One value of each entry as text, for `table`; `None` where an entry has none."""
+    return [None if entry.get(key) is None else format(entry[key], form) for entry in entries]
+
+
 def table(columns: Mapping[str, Sequence[object]]) -> str:
     """Text in columns, of which the first is flush left; `None` is shown as a dash."""
     cells = {head: ["-" if value is None else str(value) for value in own] for head, own in columns.items()}

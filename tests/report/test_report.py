@@ -18,7 +18,7 @@ import report_samples as samples
 
 import tfbnas.files
 from tfbnas.errors import UserError
-from tfbnas.report import chance, methods, page, results, write
+from tfbnas.report import methods, page, results, write
 from tfbnas.report.parts import Figure, Method, Published
 from tfbnas.report.reading import read
 
@@ -122,7 +122,7 @@ def test_summary_compares_with_equal_memory(resnet):
 def test_what_chance_leaves_open(resnet, tmp_path):
     """Of n independent images the number that is classified correctly is binomial."""
     draws = np.random.default_rng(0).binomial(500, 0.4, 100_000) / 500
-    assert f"standard error of {100 * draws.std():.2g} percentage points" in chance(0.4, 500)
+    assert f"standard error of {100 * draws.std():.2g} percentage points" in results.chance(0.4, 500)
     assert "With 10000 test images an accuracy has a standard error of 0.3" in Page(resnet / "report.html").text
     without = samples.run(tmp_path, samples.TINY, "vgg11", uniform=(1,))
     for file in (without / "stages").glob("train-*.json"):

@@ -398,11 +398,8 @@ def finish(run: RunDirectory) -> None:
         return
     page = report.write(run.path)
     rows = [("network", "accuracy", "memory", "deployed", "training")]
-    chance = ""
     for file in sorted((run.path / "stages").glob("train-*.json")):
         result = run.result(file.stem)
-        if "mean_iou" not in result and "test_images" in result:
-            chance = report.chance(result["accuracy"], result["test_images"])
         rows.append(
             (
                 result["label"],
@@ -417,7 +414,7 @@ def finish(run: RunDirectory) -> None:
     print()
     for row in rows:
         print("  ".join(text.ljust(widths[0]) if i == 0 else text.rjust(widths[i]) for i, text in enumerate(row)))
-    if chance:
-        print(chance)
+    if uncertainty := report.uncertainty(report.read(run.path)):
+        print(uncertainty)
     print(f"\nmodel for Larq Compute Engine: {run.path / 'model.tflite'}\nreport: {page}\n{run.path}")
     run.log(event="end")

@@ -9,6 +9,7 @@ or on the command line, for instance after a benchmark: `python -m tfbnas.report
 """
 
 from tfbnas.report.page import write
-from tfbnas.report.results import chance
+from tfbnas.report.reading import read
+from tfbnas.report.results import uncertainty
 
-__all__ = ["chance", "write"]
+__all__ = ["read", "uncertainty", "write"]

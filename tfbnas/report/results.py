@@ -126,11 +126,10 @@ def chance(accuracy: float, images: int) -> str:
 
 def uncertainty(run: Run) -> str:
     """`chance` of the searched network, or of the first; "" for networks that classify pixels, which are no samples."""
-    known = [t for t in run.trainings if t.accuracy is not None and t.test_images]
-    if not known or classified(run) == "pixels":
-        return ""
-    first = min(known, key=lambda training: training.key != "searched")
-    return chance(first.accuracy or 0.0, first.test_images or 1)
+    for training in sorted(run.trainings, key=lambda training: training.key != "searched"):
+        if training.accuracy is not None and training.test_images and classified(run) == "images":
+            return chance(training.accuracy, training.test_images)
+    return ""
 
 
 def classified(run: Run) -> str:
