@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
-from tfbnas.errors import UserError, nearest
+from tfbnas.errors import UserError, nearest, require_positive, require_range
 from tfbnas.recipes.options import (
     DataSettings,
     ExportSettings,
     RecipeSettings,
     TrainSettings,
-    require_positive,
-    require_range,
 )
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tfbnas.errors import UserError
+from tfbnas.errors import UserError, require_positive, require_range
 from tfbnas.recipes.options import (
     BaselineSettings,
     DataSettings,
     ExportSettings,
     RecipeSettings,
     TrainSettings,
-    require_positive,
-    require_range,
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tfbnas.errors import UserError
+from tfbnas.errors import UserError, require_positive, require_range
 
 
 @dataclass
@@ -136,18 +136,3 @@ class ExportSettings:
 
     def check(self) -> None:
         require_positive("export", images=self.images, tolerance=self.tolerance)
-
-
-def require_positive(group: str, **values: float) -> None:
-    """Raises UserError for the first value that is not positive."""
-    for name, value in values.items():
-        if not value > 0:
-            raise UserError(f"Expected `{group}.{name}` to be positive. Received: {name}={value}.")
-
-
-def require_range(group: str, least: float, most: float | None, **values: float) -> None:
-    """Raises UserError for the first value below `least` or above `most`."""
-    for name, value in values.items():
-        if value < least or (most is not None and value > most):
-            limits = f"at least {least}" if most is None else f"in {least}..{most}"
-            raise UserError(f"Expected `{group}.{name}` to be {limits}. Received: {name}={value}.")
