@@ -60,9 +60,7 @@ def compare(arguments: argparse.Namespace) -> str:
             },
             "mean": [f"{np.mean(own):.2f} %" for own in accuracies.values()],
             "deviation": [f"{np.std(own, ddof=1):.2f}" if len(own) > 1 else None for own in accuracies.values()],
-            "s / epoch": [
-                f"{np.median([e['seconds'] for r in own for e in r.history]):.1f}" for own in found.values()
-            ],
+            "s / epoch": [f"{np.median([e['seconds'] for r in own for e in r.history]):.1f}" for own in found.values()],
         }
     )
 

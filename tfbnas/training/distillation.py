@@ -40,8 +40,8 @@ class Distillation(tf.keras.Model):
       feature_weight: Of their sum. Default 1.0.
 
     Raises:
-      UserError: A value is out of its range, the classes differ, no layer has such a name, or the feature maps of a pair have other
-        channels.
+      UserError: A value is out of its range, the classes differ, no layer has such a name, or the feature maps of a
+        pair have other channels.
     """
 
     def __init__(
