@@ -21,7 +21,7 @@ REQUIREMENTS = [
     "importlib_resources",  # tensorflow-datasets imports it without declaring it
     "etils<1.14; python_version < '3.11'",  # newer ones need Python 3.11, which old pips find out late
     "keras-tuner>=1.4.6",
-    "jsonargparse[signatures]>=4.28",
+    "jsonargparse[signatures]>=4.49,<5",
     "docstring-parser>=0.15",
     "pillow>=10",
     "pyyaml>=6",
