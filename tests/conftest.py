@@ -1,6 +1,12 @@
 """What the tests share. Imported before any of them: tfbnas must come before TensorFlow."""
 
-import tfbnas  # isort: skip
+import os
+
+# Workers of pytest-xdist, and the processes that they start, each take one core. Read when TensorFlow is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ |= {name: "1" for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")}
+
+import tfbnas  # noqa: E402  isort: skip
 import subprocess
 from collections.abc import Mapping
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tfbnas.search.bsn import BSN
     from tfbnas.search.dms import DMS
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["BSN", "DMS", "Architecture", "Budget", "Memory", "UserError", "build", "register"]
 
