@@ -30,7 +30,20 @@ def test_slips_and_beginnings_get_a_hint(written, meant, data_sets):
 
 @pytest.mark.parametrize(
     "written",
-    ["photos", "nofolder", "images", "pictures", "mydata", "data", "dataset", "birds", "animals", "plants", "train", "q"],
+    [
+        "photos",
+        "nofolder",
+        "images",
+        "pictures",
+        "mydata",
+        "data",
+        "dataset",
+        "birds",
+        "animals",
+        "plants",
+        "train",
+        "q",
+    ],
 )
 def test_names_of_their_own_get_none(written, data_sets):
     assert nearest(written, data_sets) == ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from tfbnas.data.split import Split
+from tfbnas.data.streams import StreamSplit
 from tfbnas.errors import UserError, nearest
 
 _TEST_NAMES = ("test", "validation", "val", "valid")
@@ -30,7 +30,7 @@ class Part:
     count: int
     encoded: tf.data.Dataset
     describe: Callable[[int], str]
-    stream: Callable[[tuple[int, int, int], bool], Split]
+    stream: Callable[[tuple[int, int, int], bool], StreamSplit]
 
 
 @dataclass(frozen=True)
