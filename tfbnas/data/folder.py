@@ -101,5 +101,9 @@ def _part(where: Path, listing: Listing) -> Part:
             lambda path, label: (tf.io.read_file(path), label), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         ),
         describe=lambda number: f"The image file {listing.paths[number]}",
+        contents=lambda: (
+            f"{os.path.basename(os.path.dirname(path))}/{os.path.basename(path)} {os.path.getsize(path)} {label}"
+            for path, label in zip(listing.paths, listing.labels, strict=True)
+        ),
         stream=stream,
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfbnas.data import decode, shapes
+from tfbnas.data.fingerprint import fingerprint
 from tfbnas.data.folder import open_folder
 from tfbnas.data.locate import QUICK, locate
 from tfbnas.data.parts import Opened, Part, maps_do_not_stream, split_names
@@ -36,6 +38,7 @@ class ImageData:
       train: Images for weights and architecture (see `Split.halves`).
       test: Images for nothing but the final accuracy.
       validation: Images to choose between trained networks with; None where none were held out.
+      fingerprint: Of the whole data set, before anything was held out; see `tfbnas.data.fingerprint`.
     """
 
     name: str
@@ -45,6 +48,7 @@ class ImageData:
     train: Split
     test: Split
     validation: Split | None = None
+    fingerprint: dict[str, Any] = field(default_factory=dict)
 
     @property
     def segmentation(self) -> bool:
@@ -125,8 +129,9 @@ def load(
         split = _in_memory(part, shape, scaled, len(names)) if in_memory else _streamed(part, shape, scaled, len(names))
         split.classes, split.padding = len(names), padding
         splits.append(split)
-    train, test, *validation = splits
-    return ImageData(str(name), shape, len(names), tuple(names), train, test, validation[0] if validation else None)
+    roles = dict(zip(("train", "test", "validation"), splits, strict=False))
+    parts = dict(zip(roles, opened.parts, strict=True))
+    return ImageData(str(name), shape, len(names), tuple(names), **roles, fingerprint=fingerprint(names, parts, roles))
 
 
 def _open_shapes(train_split: str, test_split: str | None, validation_split: str | None) -> Opened:
@@ -141,7 +146,10 @@ def _open_shapes(train_split: str, test_split: str | None, validation_split: str
 
         pixels = np.rint((split.images(split.size)[0] + 1) * 127.5).astype(np.uint8)
         encoded = shapes.encoded(*shapes.make_shapes(pixels, seed=shapes.SEEDS[name]))
-        parts.append(Part(where, split.size, encoded, lambda number: f"Image number {number} (from 0)", stream))
+        lines = [f"{where} {split.size}"]
+        parts.append(
+            Part(where, split.size, encoded, lambda number: f"Image number {number} (from 0)", lines.copy, stream)
+        )
     return Opened(photographs.input_shape, shapes.CLASS_NAMES, tuple(parts))
 
 

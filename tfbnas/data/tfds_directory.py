@@ -104,5 +104,9 @@ def _part(builder: Any, split: str, image_key: str, label_key: str) -> Part:
         count=info.num_examples,
         encoded=encoded,
         describe=lambda number: f"Image number {number} (from 0)",
+        contents=lambda: (
+            f"{os.path.basename(p.filename)} {os.path.getsize(p.filename)} {p.skip} {p.take}"
+            for p in info.file_instructions
+        ),
         stream=stream,
     )
