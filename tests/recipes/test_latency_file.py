@@ -6,7 +6,7 @@ import pytest
 
 from tfbnas.costs import Latency, trace
 from tfbnas.costs.latency import devices
-from tfbnas.recipes.stages import predicted_latencies
+from tfbnas.recipes.exporting import predicted_latencies
 
 
 def network():

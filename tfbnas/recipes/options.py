@@ -98,31 +98,6 @@ class TrainSettings:
 
 
 @dataclass
-class BaselineSettings:
-    """Networks that are trained beside the searched one, for comparison.
-
-    Attributes:
-      ratios: Uniform expansion ratios, for instance [1.0, 2.0].
-      equal_memory: Whether the uniform network with the memory of the searched one is trained, too.
-    """
-
-    ratios: list[float] = field(default_factory=lambda: [1.0])
-    equal_memory: bool = False
-
-    def without_common(self) -> BaselineSettings:
-        """Without the networks that are the same whatever the budget: a sweep trains them once."""
-        return BaselineSettings(ratios=[], equal_memory=self.equal_memory)
-
-    def check(self) -> None:
-        for ratio in self.ratios:
-            require_positive("baselines", ratios=ratio)
-        if len({f"{ratio:.2f}" for ratio in self.ratios}) < len(self.ratios):
-            raise UserError(
-                f"Expected `baselines.ratios` to differ by at least a hundredth. Received: ratios={self.ratios}."
-            )
-
-
-@dataclass
 class ExportSettings:
     """Export through Larq Compute Engine.
 
