@@ -125,7 +125,7 @@ def bsn(network: dict[str, Any], *, cost: str, limit: float, epochs: int, drops:
         **data,
         **network,
         "precision": Ours("float32", "the number format of the authors' framework"),
-        "network.binary": Paper(False, "architecture details: full precision"),
+        "network.binarisation": Paper("float", "architecture details: full precision"),
         "budget.cost": Paper(cost, "the three costs of the experiments"),
         "budget.limit": Ours(limit, "one of many; the paper's fronts come from many budgets"),
         "budget.machines": Paper(2, "tables 5-9: n = 1, 2, 4"),

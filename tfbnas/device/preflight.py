@@ -20,6 +20,7 @@ _RESERVE = 1 << 20
 # One script, because every command is a connection of its own. Nothing in it may fail.
 _SCRIPT = r"""
 echo "machine=$(uname -m 2>/dev/null)"
+echo "system=$(uname -s 2>/dev/null)"
 echo "bits=$(getconf LONG_BIT 2>/dev/null)"
 echo "abi=$(getprop ro.product.cpu.abi 2>/dev/null)"
 echo "class=$(od -An -tu1 -j4 -N1 /proc/self/exe 2>/dev/null)"
@@ -44,6 +45,7 @@ class Facts:
     Attributes:
       machine: Architecture of the kernel, for instance "aarch64".
       bits: 32 or 64, of the programs that it runs.
+      system: Name of the kernel.
       model: Name of the board or phone.
       cores: Processors.
       glibc: Version of the C library, for instance "2.31".
@@ -54,6 +56,7 @@ class Facts:
 
     machine: str
     bits: int | None = None
+    system: str | None = None
     model: str | None = None
     cores: int | None = None
     glibc: str | None = None
@@ -81,6 +84,7 @@ def look(target: Target, directory: str) -> Facts:
     return Facts(
         machine=first.get("machine", "unknown"),
         bits=_bits(first),
+        system=first.get("system"),
         model=first.get("model"),
         cores=int(first["cores"]) if first.get("cores", "").isdigit() else None,
         glibc=version[1] if version else None,

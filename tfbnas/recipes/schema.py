@@ -39,13 +39,13 @@ class Given(typing.NamedTuple):
 class Schema:
     """The settings of a dataclass as flat names ("search.rounds").
 
-    A dataclass may have `RENAMED: ClassVar[dict[str, str]]`, from a setting's old name to the new one, both without
-    the dataclass's own prefix. A remark may follow the new name after a space. The old name is refused with it.
+    A dataclass may have `renamed: ClassVar[dict[str, str]]`: from the old name of one of its settings to the new flat
+    name, which words may follow ("search.rounds, which counts from 1"). The old name is refused with them.
 
     Attributes:
       leaves: Type, meaning and group of each setting.
       groups: Names of the inner dataclasses.
-      renamed: New name of each renamed setting, with the remark.
+      renamed: New name of each renamed setting, with the words.
     """
 
     def __init__(self, settings_class: type):
@@ -72,8 +72,8 @@ class Schema:
         for one in reversed(settings_class.__mro__[:-1]):
             documented = docstring_parser.parse_from_object(one)
             meanings |= {p.arg_name: " ".join((p.description or "").split()) for p in documented.params}
-            for old, new in vars(one).get("RENAMED", {}).items():
-                self.renamed[prefix + old] = prefix + new
+            for old, new in vars(one).get("renamed", {}).items():
+                self.renamed[prefix + old] = new
         written = not (settings_class.__doc__ or "").startswith(f"{settings_class.__name__}(")
         summary = (documented.short_description if written else None) or ""
         title = f"{prefix[:-1]}: {summary}".rstrip(".: ") if prefix else "settings"
@@ -132,9 +132,8 @@ class Schema:
     def unknown(self, name: str, dashes: str, others: Sequence[str], place: str = "") -> NoReturn:
         """Refuses a name: with the new one if it was renamed, else with the nearest of `others` and all settings."""
         if name in self.renamed:
-            new, _, remark = self.renamed[name].partition(" ")
-            remark = f" {remark}" if remark else ""
-            raise UserError(f"The setting `{dashes}{name}`{place} has a new name: give `{dashes}{new}`{remark}.")
+            renamed = re.sub(r"^[\w.]+", rf"`{dashes}\g<0>`", self.renamed[name])
+            raise UserError(f"The setting `{dashes}{name}`{place} has a new name: give {renamed}.")
         if name in self.groups:
             inner = next(key for key in self.leaves if key.startswith(f"{name}."))
             raise UserError(f"{dashes}{name} is a group of settings: give one of them, for instance {dashes}{inner}.")
