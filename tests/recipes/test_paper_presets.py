@@ -53,6 +53,7 @@ def dms(network: str, kind: str) -> dict[str, Any]:
     return {
         "precision": Ours("float32", "the number format of the authors' framework"),
         "data.name": Paper("cifar10", "3.1"),
+        "data.padding": Ours(None, "the paper names no augmentation"),
         "budget.memory": Paper(0.12 if a else 1.0, search),
         "budget.penalty_weight": Paper(0.01, f"{search}: lambda"),
         "budget.penalty_unit": Ours("KiB", "Eq. 7 does not say in what unit memory enters"),
@@ -157,8 +158,8 @@ def bsn(network: dict[str, Any], *, cost: str, limit: float, epochs: int, drops:
 
 
 def bsn_cifar(network: dict[str, Any], cost: str, limit: float) -> dict[str, Any]:
-    # Crops are another known deviation, which is no value of a preset: padding of 4 pixels, 2 in the paper.
     data = {"data.name": Paper("cifar10", "datasets"), "data.held_out": Paper(5000, "datasets: 45k/5k")}
+    data["data.padding"] = Paper(2, "datasets: padded to 36x36, cropped to 32x32")
     return bsn(network, cost=cost, limit=limit, epochs=300, drops=[150, 225], data=data)
 
 
@@ -169,7 +170,13 @@ def _cnf(scales: int, filters: int) -> dict[str, Any]:
 
 CNF = _cnf(6, 128)
 FABRIC = {"network.n": Paper(3, "architecture details: one of 3, 5, 7, 9, 18"), "network.base": Paper(16, "ResNet")}
-PARTS = {"data.name": Paper("part_labels", "datasets"), "data.validation_split": Paper("validation", "datasets: 500")}
+PARTS = {
+    "data.name": Paper("part_labels", "datasets"),
+    "data.validation_split": Paper("validation", "datasets: 500"),
+    "data.padding": Deviation(
+        None, 0, "the paper mirrors and does not crop; null crops by up to an eighth of the side"
+    ),
+}
 
 PRESETS = {
     ("dms_vgg11", "paper_a"): dms("vgg11", "a"),

@@ -264,10 +264,7 @@ class Renamed(Search):
       steps: Updates in a round.
     """
 
-    renamed: ClassVar[dict[str, str]] = {
-        "updates": "search.steps",
-        "binary": "search.optimizer, which is sgd for true",
-    }
+    RENAMED: ClassVar[dict[str, str]] = {"updates": "steps", "binary": "optimizer (true: sgd, false: adam)"}
     steps: int = 10
 
 
@@ -276,7 +273,7 @@ def parse_made(presets):
     """Settings whose class is made when the program starts, with defaults of its own for an inner dataclass."""
     inner = field(default_factory=lambda: Renamed(rounds=9, steps=2))
     made = make_dataclass(
-        "Made", [("seed", int, 0), ("search", Renamed, inner)], namespace={"renamed": {"workers": "search.steps"}}
+        "Made", [("seed", int, 0), ("search", Renamed, inner)], namespace={"RENAMED": {"workers": "search.steps"}}
     )
     presets["quick"].write_text("")
     return lambda *argv: settings.parse(made, argv, program="demo", description="", presets=presets)
@@ -297,7 +294,7 @@ def test_defaults_of_an_inner_dataclass_are_those_of_its_instance(parse_made, ca
     ("argv", "texts"),
     [
         ("--search.updates 3", ["`--search.updates`", "give `--search.steps`."]),
-        ("--search.binary false", ["give `--search.optimizer`, which is sgd for true."]),
+        ("--search.binary false", ["give `--search.optimizer` (true: sgd, false: adam)."]),
         ("--workers 3", ["`--workers`", "give `--search.steps`."]),
     ],
 )

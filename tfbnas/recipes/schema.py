@@ -39,13 +39,13 @@ class Given(typing.NamedTuple):
 class Schema:
     """The settings of a dataclass as flat names ("search.rounds").
 
-    A dataclass may have `renamed: ClassVar[dict[str, str]]`: from the old name of one of its settings to the new flat
-    name, which words may follow ("search.rounds, which counts from 1"). The old name is refused with them.
+    A dataclass may have `RENAMED: ClassVar[dict[str, str]]`, from a setting's old name to the new one, both without
+    the dataclass's own prefix. A remark may follow the new name after a space. The old name is refused with it.
 
     Attributes:
       leaves: Type, meaning and group of each setting.
       groups: Names of the inner dataclasses.
-      renamed: New name of each renamed setting, with the words.
+      renamed: New name of each renamed setting, with the remark.
     """
 
     def __init__(self, settings_class: type):
@@ -72,8 +72,8 @@ class Schema:
         for one in reversed(settings_class.__mro__[:-1]):
             documented = docstring_parser.parse_from_object(one)
             meanings |= {p.arg_name: " ".join((p.description or "").split()) for p in documented.params}
-            for old, new in vars(one).get("renamed", {}).items():
-                self.renamed[prefix + old] = new
+            for old, new in vars(one).get("RENAMED", {}).items():
+                self.renamed[prefix + old] = prefix + new
         written = not (settings_class.__doc__ or "").startswith(f"{settings_class.__name__}(")
         summary = (documented.short_description if written else None) or ""
         title = f"{prefix[:-1]}: {summary}".rstrip(".: ") if prefix else "settings"
@@ -132,7 +132,8 @@ class Schema:
     def unknown(self, name: str, dashes: str, others: Sequence[str], place: str = "") -> NoReturn:
         """Refuses a name: with the new one if it was renamed, else with the nearest of `others` and all settings."""
         if name in self.renamed:
-            renamed = re.sub(r"^[\w.]+", rf"`{dashes}\g<0>`", self.renamed[name])
+            new, *remark = self.renamed[name].split(" ", 1)
+            renamed = " ".join([f"`{dashes}{new}`", *remark])
             raise UserError(f"The setting `{dashes}{name}`{place} has a new name: give {renamed}.")
         if name in self.groups:
             inner = next(key for key in self.leaves if key.startswith(f"{name}."))
