@@ -174,7 +174,7 @@ PARTS = {
     "data.name": Paper("part_labels", "datasets"),
     "data.validation_split": Paper("validation", "datasets: 500"),
     "data.padding": Deviation(
-        None, 0, "the paper mirrors and does not crop; null crops by up to an eighth of the side"
+        None, 0, "the paper mirrors only; null moves the crop by an eighth of the side"
     ),
 }
 
