@@ -3,8 +3,9 @@
 import os
 
 # Workers of pytest-xdist, and the processes that they start, each take one core. Read when TensorFlow is imported.
+# Two threads between operators: those of a MirroredStrategy wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ |= {name: "1" for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")}
+    os.environ |= {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "2"}
 
 import tfbnas  # noqa: E402  isort: skip
 import subprocess
