@@ -117,3 +117,21 @@ def spawn(tmp_path):
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory, randomised):
+    """Directory of a small exported network of the classes ant, bee, cat and dog, with labels.txt and photo.jpg."""
+    from tfbnas.architecture import Architecture
+    from tfbnas.export import export
+    from tfbnas.networks import build
+
+    directory = tmp_path_factory.mktemp("exported")
+    chance = np.random.default_rng(0)
+    images = chance.integers(0, 256, (8, 8, 8, 3)) / 127.5 - 1
+    model = randomised(build(Architecture("test", "test-small", {}, (8, 8, 3), 4)))
+    export(model, directory, images=images.astype(np.float32))
+    (directory / "labels.txt").write_text("ant\nbee\ncat\ndog\n")
+    photo = np.repeat(np.repeat(chance.integers(0, 256, (6, 8, 3), np.uint8), 8, 0), 8, 1)
+    (directory / "photo.jpg").write_bytes(tf.io.encode_jpeg(photo, quality=95).numpy())
+    return directory

@@ -44,6 +44,6 @@ def test_a_name_behind_it_is_answered(name, match, capsys):
 
 
 def test_it_needs_no_tensorflow():
-    code = "import sys; from tfbnas.__main__ import main; main([]); sys.exit(bool({'tensorflow', 'numpy'} & set(sys.modules)))"
+    code = "import sys; from tfbnas.__main__ import main; main([]); sys.exit('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)
     assert done.returncode == 0 and "dms_vgg11" in done.stdout, done.stderr
