@@ -1,4 +1,4 @@
-"""The network that a search over modules found, drawn as a picture (figure 6 of BSN's supplement)."""
+"""The network that a search over the modules of a fabric found, drawn as a picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import FancyArrowPatch
 
 from tfbnas.report import style
-from tfbnas.report.reading import Run, mapping, number
+from tfbnas.report.choices import closed, last
+from tfbnas.report.figure import Figure
+from tfbnas.report.reading import Run
+from tfbnas.report.values import mapping
 
 Point = tuple[float, float]
 
@@ -57,14 +60,28 @@ class Drawing:
     height: float
 
 
+def figures(run: Run) -> list[Figure]:
+    """The picture, for networks that there is one of."""
+    found = drawing(run)
+    if found is None or run.search is None:
+        return []
+    return [
+        Figure(
+            "architecture",
+            "The network that was found",
+            f"{found.caption} Blue ones stay, grey ones were left out. The width of a line tells the last value: "
+            f"{run.search.choice_label.lower()}. Thick grey ones were left out because nothing reaches them or reads "
+            "them.",
+            lambda narrow: draw(found, narrow),
+        )
+    ]
+
+
 def drawing(run: Run) -> Drawing | None:
     """Where the modules of a run's network are; None for networks that there is no picture of."""
-    if not run.rounds:
-        return None
-    probabilities = {str(name): number(value) for name, value in mapping(run.rounds[-1].get("choices")).items()}
-    known = {name: value for name, value in probabilities.items() if value is not None}
-    kept = {name for name, value in mapping(run.found.get("choices")).items() if value is True}
-    return _fabric(known, kept) or _cnf(known, kept, mapping(run.found))
+    values = {name: min(1.0, max(0.0, float(choice["value"]))) for name, choice in last(run).items()}
+    kept = {name for name, value in closed(run).items() if value is True}
+    return _fabric(values, kept) or _cnf(values, kept, mapping(run.found))
 
 
 def _fabric(probabilities: Mapping[str, float], kept: set[str]) -> Drawing | None:
