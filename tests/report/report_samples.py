@@ -133,6 +133,7 @@ def width(mu: float, sigma: float, base: int) -> dict[str, Any]:
         "closed": max(1, round(mu * base)),
         "candidates": [mu - 0.8 * sigma, mu, mu + 0.8 * sigma],
         "probabilities": [0.32, 0.36, 0.32],
+        "candidate_channels": [round(base * (mu + k * sigma)) for k in (-0.8, 0, 0.8)],
     }
 
 
@@ -348,6 +349,7 @@ def fabric(path: Path) -> Path:
             "accuracy": 0.2 * epoch,
             "steps": 9.0 - epoch,
             "entropy": 0.3 - 0.05 * epoch,
+            "warm_up": epoch == 1,
             "choices": {
                 name: {"value": 0.95 + (p - 0.95) * epoch / 4, "closed": kept[name]} for name, p in FABRIC.items()
             },
@@ -364,7 +366,7 @@ def fabric(path: Path) -> Path:
     plain = architecture("plain", "resnet_fabric", {}, n=2, links=False)
     other = training("plain", "ResNet-14", "reference", 2, plain, memory=0.3, level=0.8, epochs=3)
     put(path, "train-plain", replace(other, costs={"steps": 14.0}))
-    settings = "recipe: bsn_resnet_fabric\ndata: {name: cifar10-quick}\nsearch: {epochs: 4, warm_up_epochs: 1}\n"
+    settings = "recipe: bsn_resnet_fabric\ndata: {name: cifar10-quick}\nsearch: {epochs: 4}\n"
     (path / "settings.yaml").write_text(settings)
     return path
 

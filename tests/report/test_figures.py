@@ -162,8 +162,8 @@ def test_candidates(run, narrow):
         centers = [bar.get_x() + bar.get_width() / 2 for bar in bars]
         np.testing.assert_allclose(centers, row[name]["candidates"])
         assert [bar.get_height() for bar in bars] == row[name]["probabilities"]
-        base = row[name]["base"]
-        expected = [f"{p:.2f}\n{round(c * base)} ch." for c, p in zip(centers, [0.32, 0.36, 0.32], strict=True)]
+        weighed = zip([0.32, 0.36, 0.32], row[name]["candidate_channels"], strict=True)
+        expected = [f"{p:.2f}\n{channels} ch." for p, channels in weighed]
         assert [text.get_text() for text in axes.texts] == expected
 
 

@@ -19,13 +19,12 @@ from tfbnas.results import Limited
 
 _AXES = {"loss": "Loss (nats)", "accuracy": "Accuracy (%)", "best_accuracy": "Best accuracy (%)"}
 _HELD_OUT = "validation_"
-_OTHERS = ("epoch", "seconds", "cost")
+_OTHERS = ("epoch", "seconds")
 
 
 def expected(run: Run, cost: Limited) -> tuple[list[float], list[float]]:
     """Epochs, and the expected cost after each, in the cost's own unit."""
-    found = series(run.history, cost.name)
-    return found if found[0] or cost is not run.costs[0] else series(run.history, "cost")
+    return series(run.history, cost.name)
 
 
 def costs(run: Run, method: Method) -> list[Figure]:

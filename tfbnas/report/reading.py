@@ -103,9 +103,9 @@ class Run:
         return str(self.group("data").get("name") or "")
 
     @property
-    def warm_up(self) -> float | None:
+    def warm_up(self) -> int:
         """Epochs at the beginning of the search in which only weights are trained."""
-        return number(self.group("search").get("warm_up_epochs"))
+        return sum(row.get("warm_up") is True for row in self.history)
 
     def group(self, name: str) -> dict[str, Any]:
         """A group of the settings."""

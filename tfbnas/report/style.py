@@ -179,7 +179,7 @@ def limit(axis: Axes, value: float, label: str) -> None:
     axis.axhline(value, color=COLORS["second"], lw=1.3, ls=(0, (5, 3)), gid="budget", label=label)
 
 
-def epochs(axis: Axes, name: str, warm_up: float | None) -> None:
+def epochs(axis: Axes, name: str, warm_up: int) -> None:
     """The x axis of epochs, which are called `name`, with the end of a warm-up of so many."""
     axis.set_xlabel(name.capitalize())
     if warm_up:

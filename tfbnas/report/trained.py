@@ -14,9 +14,8 @@ from tfbnas.report import style
 from tfbnas.report.figure import Figure
 from tfbnas.report.methods import Method, Published
 from tfbnas.report.reading import Run
-from tfbnas.report.values import amount, cost_name, duration, mib, number, percent, series, shown
+from tfbnas.report.values import MIB, amount, cost_name, duration, mib, number, percent, series, shown
 from tfbnas.results import Limited, TrainingResult
-from tfbnas.units import UNITS
 
 _LEAST_POINTS = 4.0  # percentage points that an axis of accuracies spans at least
 _DASHES = ("solid", (0, (5, 2)), (0, (2, 2)), (0, (1, 2)))
@@ -148,15 +147,7 @@ def looks(run: Run) -> dict[str, tuple[str, object]]:
 
 @dataclass(frozen=True)
 class Panel:
-    """An axis of costs.
-
-    Attributes:
-      title: Over the panel.
-      name: Of the cost, in words.
-      unit: As shown.
-      values: In that unit, by the key of the network.
-      limit: The budget likewise; None for none.
-    """
+    """An axis of costs: its title, the cost in words, the unit shown, and in it the networks' costs and the budget."""
 
     title: str
     name: str
@@ -171,22 +162,22 @@ def memory_panels(run: Run) -> list[Panel]:
     budget = next((cost for cost in run.costs if cost.name == "memory"), None)
     panels = []
     for way, title in (("paper", "As the paper counts"), ("deployed", "As deployed, with BatchNormalization")):
-        values = {one.key: one.memory[way] / UNITS["memory"].scale for one in known if one.memory.get(way)}
-        counted = budget and all(one.costs.get("memory") == one.memory.get(way) for one in known)
-        limit = budget.limit / UNITS["memory"].scale if budget and counted else None
-        panels += [Panel(title, "Memory", "MiB", values, limit)] if values else []
-    return panels[:1] if len(known) == 1 else panels  # one point of its own tells nothing that the table does not
+        values = {one.key: one.memory[way] / MIB for one in known if one.memory.get(way)}
+        counted = all(one.costs.get("memory") == one.memory.get(way) for one in known)
+        panels.append(Panel(title, "Memory", "MiB", values, budget.limit / MIB if budget and counted else None))
+    # One point of its own tells nothing that the table does not.
+    return [panel for panel in panels[: 1 if len(known) == 1 else 2] if panel.values]
 
 
 def cost_panels(run: Run) -> list[Panel]:
     """The other costs that the search limits."""
     panels = []
     for cost in further_costs(run):
-        known = {one.key: one.costs.get(cost.name) for one in run.trainings if "accuracy" in one.test}
-        values = {key: value / cost.scale for key, value in known.items() if value}
+        known = [one for one in run.trainings if "accuracy" in one.test and one.costs.get(cost.name)]
+        values = {one.key: one.costs[cost.name] / cost.scale for one in known}
         name = cost_name(cost).capitalize()
-        panels += [Panel(name, name, cost.unit, values, cost.limit / cost.scale)] if values else []
-    return panels
+        panels.append(Panel(name, name, cost.unit, values, cost.limit / cost.scale))
+    return [panel for panel in panels if panel.values]
 
 
 def figures(run: Run, method: Method, published: Sequence[Published]) -> list[Figure]:
