@@ -20,12 +20,12 @@ from tfbnas.layers.convolution import FloatConv2D
 from tfbnas.networks import register
 
 
-def small_network(choose, *, input_shape=(8, 8, 3), classes=4, binary=True):
+def small_network(choose, *, input_shape=(8, 8, 3), classes=4, binarisation="zero_alpha"):
     """All that the families are made of, small: a pool in front of normalisation, both kinds of residual block.
 
     Widths: "stream" (base 4), "inner" (6), "out" (8).
     """
-    quantize, convolution = blocks(binary)
+    quantize, convolution = blocks(binarisation)
     stream, inner, out = choose("stream", 4), choose("inner", 6), choose("out", 8)
     inputs = tf.keras.Input(input_shape)
     x = FloatConv2D(stream, 3, name="stem")(inputs)
