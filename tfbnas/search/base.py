@@ -123,8 +123,9 @@ class Search(tf.keras.Model):
         """What is known of each choice, by its name: JSON, with the same keys at every time.
 
         "value" is drawn over the epochs, with a band from "low" to "high" where there is one. "closed" is what the
-        choice would be if the search ended now. "candidates" have "probabilities"; a width has its "base". A method
-        adds keys of its own.
+        choice would be if the search ended now. "candidates" are what it may become, with "probabilities" that do not
+        depend on other choices. A width has its "base"; where its candidates are ratios, it has "candidate_channels".
+        The value of a module is the probability that it stays. A method adds keys of its own.
         """
         raise NotImplementedError
 

@@ -116,7 +116,7 @@ class BSN(Search):
         return dict(zip(self.gates, tf.sigmoid(self.logits).numpy().tolist(), strict=True))
 
     def choices(self) -> dict[str, dict[str, Any]]:
-        """What is known of each gate: "value" is its probability, "closed" whether it would be kept.
+        """What is known of each gate: "value" is its probability to be kept, "closed" whether it would be now.
 
         Where a cost is measured, "closed" is left out: to say it, networks would have to be measured.
         """
