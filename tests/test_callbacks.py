@@ -187,7 +187,7 @@ def test_a_resumed_training_is_the_undisturbed_one(tmp_path):
         model, data = network()
         checkpoints = Checkpoints(directory, model=model)
         step, state = checkpoints.restore() or (0, {"history": []})
-        save = SaveEveryEpoch(checkpoints, history=state["history"], extra=lambda: {"best": 7})
+        save = SaveEveryEpoch(checkpoints, history=state["history"], state={"best": 7}, record=lambda: {"kept": [1]})
         model.fit(data, epochs=epochs, initial_epoch=step, verbose=0, callbacks=[save])
         return model, checkpoints.latest(), save.history
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 
 from tfbnas.quiet import import_tensorflow
 
@@ -21,9 +22,12 @@ import turns  # noqa: E402
 
 from tfbnas.architecture import Architecture  # noqa: E402
 from tfbnas.errors import UserError  # noqa: E402
-from tfbnas.networks import construct  # noqa: E402
-from tfbnas.recipes import stages  # noqa: E402
-from tfbnas.recipes.options import DataSettings, TrainSettings  # noqa: E402
+from tfbnas.recipes.context import Context  # noqa: E402
+from tfbnas.recipes.devices import Devices  # noqa: E402
+from tfbnas.recipes.recipe import Recipe  # noqa: E402
+from tfbnas.recipes.runner import load_data  # noqa: E402
+from tfbnas.recipes.training import Training, train_stage  # noqa: E402
+from tfbnas.results import TrainingResult  # noqa: E402
 from tfbnas.run import RunDirectory  # noqa: E402
 
 PRECISIONS = ("float32", "bfloat16")
@@ -31,35 +35,22 @@ PRECISIONS = ("float32", "bfloat16")
 
 def compare(arguments: argparse.Namespace) -> str:
     """Trains whatever the run directory lacks, and returns the table."""
-    images = stages.load_data(DataSettings(arguments.data, arguments.data_dir))
-    channels: dict[str, int] = {}
-    construct(
-        "resnet18",
-        lambda name, base: channels.setdefault(name, base),
-        input_shape=images.input_shape,
-        classes=images.classes,
-        options={},
-    )
-    network = Architecture("uniform", "resnet18", channels, images.input_shape, images.classes)
-    settings = TrainSettings(epochs=arguments.epochs, batch_size=arguments.batch)
-    found: dict[str, list[dict]] = {precision: [] for precision in PRECISIONS}
+    recipe = Recipe("dms_resnet18")
+    settings = recipe.settings_class()
+    settings.data = replace(settings.data, name=arguments.data, data_dir=arguments.data_dir)
+    settings.train = replace(settings.train, epochs=arguments.epochs, batch_size=arguments.batch)
+    images = load_data(settings.data)
+    network = Architecture("uniform", "resnet18", {}, images.input_shape, images.classes)
+    found: dict[str, list[TrainingResult]] = {precision: [] for precision in PRECISIONS}
     chosen = {name: value for name, value in vars(arguments).items() if name not in ("run_dir", "seeds")}
     with RunDirectory(arguments.run_dir, chosen) as run:
         for seed in range(arguments.seeds):
             for precision in PRECISIONS:
-                found[precision].append(
-                    stages.train_stage(
-                        run,
-                        f"{precision}-{seed}",
-                        precision,
-                        lambda: network,
-                        images,
-                        settings,
-                        precision=precision,
-                        seed=seed,
-                    )
-                )
-    accuracies = {precision: [100 * result["accuracy"] for result in own] for precision, own in found.items()}
+                own = replace(settings, precision=precision, seed=seed)
+                context = Context(run, own, images, network, recipe.method, {}, Devices())
+                task = Training(f"{precision}-{seed}", precision, "baseline", 0, lambda: network)
+                found[precision].append(train_stage(context, task))
+    accuracies = {precision: [100 * result.test["accuracy"] for result in own] for precision, own in found.items()}
     return turns.table(
         {
             "precision": PRECISIONS,
@@ -69,9 +60,7 @@ def compare(arguments: argparse.Namespace) -> str:
             },
             "mean": [f"{np.mean(own):.2f} %" for own in accuracies.values()],
             "deviation": [f"{np.std(own, ddof=1):.2f}" if len(own) > 1 else None for own in accuracies.values()],
-            "s / epoch": [
-                f"{np.median([e['seconds'] for r in own for e in r['history']]):.1f}" for own in found.values()
-            ],
+            "s / epoch": [f"{np.median([e['seconds'] for r in own for e in r.history]):.1f}" for own in found.values()],
         }
     )
 

@@ -65,10 +65,11 @@ def train(losses):
 
 
 def dms(losses):
-    search = DMS("chain", budget=Budget(Memory(), 700.0), input_shape=SHAPE, classes=CLASSES)
+    own = {"rounds": 2, "weight_epochs": 1}
+    search = DMS("chain", budget=Budget(Memory(), 700.0), input_shape=SHAPE, classes=CLASSES, **own)
     search.compile(sgd(), tf.keras.optimizers.Adam(4e-3))
     sizes = [int(width.size.numpy()) for width in search.widths]
-    search.fit(batches(), batches(), rounds=2, weight_epochs=1, callbacks=[losses], verbose=False)
+    search.fit(batches(), batches(), callbacks=[losses], verbose=False)
     assert sizes != [int(width.size.numpy()) for width in search.widths], "nothing was resized"
     return [*search.network.weights, search.mu, *search.optimizer.variables]
 
@@ -77,10 +78,18 @@ def bsn(losses, validation=None, **arguments):
     options = {"columns": 2, "scales": 2, "filters": 4}
     budget = Budget(Memory(), 560.0)
     search = BSN(
-        "cnf", budget=budget, input_shape=SHAPE, classes=CLASSES, options=options, initial_logit=0.3, **arguments
+        "cnf",
+        budget=budget,
+        input_shape=SHAPE,
+        classes=CLASSES,
+        options=options,
+        initial_logit=0.3,
+        epochs=4,
+        warm_up_epochs=1,
+        **arguments,
     )
     search.compile(sgd(), tf.keras.optimizers.SGD(0.1))
-    search.fit(batches(), validation, epochs=4, warm_up_epochs=1, callbacks=[losses], verbose=False)
+    search.fit(batches(), validation, callbacks=[losses], verbose=False)
     return [*search.network.weights, search.logits, search.level]
 
 

@@ -1,8 +1,10 @@
 """A recipe on random images, search and training only, with the arguments of any recipe: `recipe.py [ARGUMENT ...]`."""
 
 from tfbnas.quiet import import_tensorflow
-from tfbnas.recipes.dms_settings import Settings
+from tfbnas.recipes.recipe import Recipe
 from tfbnas.recipes.settings import run_main
+
+RECIPE = Recipe("dms_vgg11", __doc__ or "")
 
 
 def main(command) -> None:
@@ -13,23 +15,23 @@ def main(command) -> None:
     from tfbnas import data
     from tfbnas.architecture import Architecture
     from tfbnas.networks import register
-    from tfbnas.recipes import devices, dms, stages
+    from tfbnas.recipes import runner
+    from tfbnas.recipes.devices import together
+    from tfbnas.recipes.searching import search_stage
+    from tfbnas.recipes.training import Training, train_stage
 
     register("chain", chain)
-    settings = command.settings
-    with devices.together(settings):
+    with together(command.settings) as devices:
         chance = np.random.default_rng(0)
         images = data.MemorySplit(
             chance.integers(0, 256, (64, *SHAPE)).astype(np.uint8), np.arange(64) % CLASSES, name="noise"
         )
         images = data.ImageData("noise", SHAPE, CLASSES, list("abcd"), images, images)
-        with stages.open_run(command) as run:
-            found = dms.search_stage(run, "search", "chain", images, settings)
-            what = Architecture.from_dict(found["architecture"])
-            stages.train_stage(
-                run, "searched", "DMS", lambda: what, images, settings.train, precision="float32", seed=settings.seed
-            )
+        template = Architecture("dms", "chain", {}, SHAPE, CLASSES)
+        with runner.open_run(command, RECIPE.method, images, template, devices) as context:
+            found = Architecture.from_dict(search_stage(context).architecture)
+            train_stage(context, Training("searched", "DMS", "searched", 0, lambda: found))
 
 
 if __name__ == "__main__":
-    run_main(main, Settings, recipe="dms_vgg11", description=__doc__ or "")
+    run_main(main, RECIPE.settings_class, recipe=RECIPE.name, description=RECIPE.description)

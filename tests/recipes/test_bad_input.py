@@ -8,9 +8,8 @@ import shutil
 import pytest
 
 from tfbnas.checkpoints import Checkpoints
-from tfbnas.recipes import dms
-from tfbnas.recipes.dms_settings import Settings
-from tfbnas.recipes.settings import preset_files, run_main
+from tfbnas.recipes.recipe import Recipe
+from tfbnas.recipes.settings import parse, preset_files
 
 
 @pytest.fixture
@@ -20,7 +19,7 @@ def refused(command, capsys, tmp_path):
     def run(*arguments: str, network: str = "vgg11", run_dir=None, **settings) -> str:
         argv = command(run_dir or tmp_path / "run", *arguments, **settings)[3:]
         with pytest.raises(SystemExit) as exit_code:
-            run_main(lambda c: dms.run(c, network), Settings, recipe=f"dms_{network}", description="", argv=argv)
+            Recipe(f"dms_{network}").main(argv)
         assert exit_code.value.code == 2
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
         assert len(lines) == 1
@@ -109,13 +108,13 @@ def test_damaged_checkpoint(refused, tmp_path):
 
 @pytest.mark.parametrize("recipe", ["dms_resnet18", "dms_vgg11"])
 def test_every_preset_is_complete_and_right(recipe):
-    from tfbnas.recipes.settings import parse
-
     presets = preset_files(recipe)
     wanted = {"quick", "cpu", "paper_a", "paper_b"} | ({"imagenet_a", "imagenet_b"} if "resnet" in recipe else set())
     assert set(presets) == wanted
     for name in presets:
-        found = parse(Settings, ["--preset", name], program=recipe, description="", presets=presets)
+        found = parse(
+            Recipe(recipe).settings_class, ["--preset", name], program=recipe, description="", presets=presets
+        )
         assert found.preset == name and found.recipe == recipe
 
 

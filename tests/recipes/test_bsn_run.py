@@ -11,9 +11,9 @@ import pytest
 from tfbnas import networks
 from tfbnas.architecture import Architecture
 from tfbnas.costs import Distributed
-from tfbnas.recipes.bsn import make_cost
-from tfbnas.recipes.bsn_settings import CnfRecipe, FabricRecipe, SegmentationRecipe
-from tfbnas.recipes.settings import parse, preset_files, run_main
+from tfbnas.recipes.pricing import budgets, prices
+from tfbnas.recipes.recipe import Recipe
+from tfbnas.recipes.settings import parse, preset_files
 
 TINY = {
     "network.n": 1,
@@ -61,8 +61,11 @@ def test_a_run_leaves_everything_that_is_promised(run_directory, arguments, star
     assert [entry["epoch"] for entry in search["history"]] == [1, 2, 3]
     found = Architecture.load(run_directory / "architecture.json")
     assert found.to_dict() == search["architecture"] and set(search["history"][-1]["choices"]) == set(found.choices)
-    assert Distributed(2).of(found) == search["limit"]["found"] <= 6
-    assert search["limit"]["references"] == {"ResNet-8": 8.0, "whole fabric": 9.0}
+    (cost,) = search["costs"]
+    assert (cost["name"], cost["unit"], cost["limit"]) == ("steps", "steps", 6)
+    assert Distributed(2).of(found) == cost["found"] <= 6
+    plain = json.loads((run_directory / "stages" / "train-plain.json").read_text())
+    assert (plain["label"], plain["role"], plain["costs"]) == ("ResNet-8", "reference", {"steps": 8.0})
     assert networks.build(found).output_shape == (None, 2)
 
 
@@ -105,34 +108,23 @@ def test_rerunning_a_finished_run_repeats_nothing(run_directory, arguments, star
     ],
 )
 def test_refusals(settings, expected, arguments, capsys, tmp_path):
-    from tfbnas.recipes import bsn
-
     with pytest.raises(SystemExit) as exit_code:
-        argv = arguments(tmp_path / "run", **settings)
-        run_main(bsn.run, FabricRecipe, recipe="bsn_resnet_fabric", description="", argv=argv)
+        Recipe("bsn_resnet_fabric").main(arguments(tmp_path / "run", **settings))
     assert exit_code.value.code == 2
     assert expected in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("recipe", "settings_class", "name", "expected"),
+    ("recipe", "name", "expected"),
     [
-        (
-            "bsn_resnet_fabric",
-            FabricRecipe,
-            "cifar10-shapes",
-            "a class for each image. Received: data.name='cifar10-sh",
-        ),
-        ("bsn_cnf_segmentation", SegmentationRecipe, "cifar10-quick", "a class for each pixel. Received: data.name="),
+        ("bsn_resnet_fabric", "cifar10-shapes", "a class for each image. Received: data.name='cifar10-sh"),
+        ("bsn_cnf_segmentation", "cifar10-quick", "a class for each pixel. Received: data.name="),
     ],
 )
-def test_labels_of_the_other_kind(recipe, settings_class, name, expected, capsys, tmp_path):
-    from tfbnas.recipes import bsn
-
+def test_labels_of_the_other_kind(recipe, name, expected, capsys, tmp_path):
     with pytest.raises(SystemExit) as exit_code:
-        argv = ["--data.name", name, "--run_dir", str(tmp_path / "run")]
-        run_main(bsn.run, settings_class, recipe=recipe, description="", argv=argv)
+        Recipe(recipe).main(["--data.name", name, "--run_dir", str(tmp_path / "run")])
     assert exit_code.value.code == 2
     assert expected in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
@@ -142,29 +134,29 @@ PAPER = {"paper_steps", "paper_multiply_adds", "paper_memory"}
 
 
 @pytest.mark.parametrize(
-    ("recipe", "settings_class", "papers"),
-    [
-        ("bsn_resnet_fabric", FabricRecipe, PAPER),
-        ("bsn_cnf", CnfRecipe, PAPER),
-        ("bsn_cnf_segmentation", SegmentationRecipe, {"paper"}),
-    ],
+    ("recipe", "papers"),
+    [("bsn_resnet_fabric", PAPER), ("bsn_cnf", PAPER), ("bsn_cnf_segmentation", {"paper"})],
 )
-def test_every_preset_is_complete_and_fits_its_network(recipe, settings_class, papers):
+def test_every_preset_is_complete_and_fits_its_network(recipe, papers):
     presets = preset_files(recipe)
     assert {"quick", "cpu"} | papers == set(presets)
     for name in presets:
-        found = parse(settings_class, ["--preset", name], program=recipe, description="", presets=presets)
+        found = parse(
+            Recipe(recipe).settings_class, ["--preset", name], program=recipe, description="", presets=presets
+        )
         assert found.preset == name and found.recipe == recipe
         settings = found.settings
         size = settings.data.image_size or (256 if settings.data.name == "part_labels" else 32)
-        whole = Architecture("t", settings.network.family, {}, (size, size, 3), 10, settings.network.options())
-        cost, scale = make_cost(settings.budget.cost, settings.budget), settings.budget.scale
-        # There is something to cut, and not nearly everything.
-        assert 0.2 < settings.budget.limit / (cost.of(whole) / scale) < 0.8, name
+        options = settings.network.builder_options()
+        whole = Architecture("t", settings.network.family, {}, (size, size, 3), 10, options)
+        limited = budgets(settings.budget)
+        for cost, price in prices(whole, limited).items():
+            # There is something to cut, and not nearly everything.
+            assert 0.2 < limited[cost].limit / price < 0.8, name
 
 
 def test_a_neural_fabric_in_full_precision_under_two_budgets(arguments, start, tmp_path):
-    settings = {"network.columns": 2, "network.scales": 2, "network.filters": 4, "network.binary": "false"}
+    settings = {"network.columns": 2, "network.scales": 2, "network.filters": 4, "network.binarisation": "float"}
     argv = arguments(tmp_path / "run", budget__limit=9, budget__also="{memory: 0.02}")
     skip = argv.index("--network.n"), argv.index("--network.base")
     argv = [text for index, text in enumerate(argv) if index not in {*skip, *(i + 1 for i in skip)}]
@@ -174,6 +166,7 @@ def test_a_neural_fabric_in_full_precision_under_two_budgets(arguments, start, t
     assert process.returncode == 0, output
     assert "CNF W=1" in output
     search = json.loads((tmp_path / "run" / "stages" / "search.json").read_text())
-    memory = search["limit"]["also"]["memory"]
-    assert search["limit"]["found"] <= 9 and memory["found"] <= memory["limit"] == 0.02 * 2**20
+    steps, memory = search["costs"]
+    assert steps["found"] <= steps["limit"] == 9 and memory["name"] == "memory"
+    assert memory["found"] <= memory["limit"] == 0.02 * 2**20
     assert (tmp_path / "run" / "model.tflite").exists()

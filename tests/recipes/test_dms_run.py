@@ -24,10 +24,10 @@ def test_a_run_leaves_everything_that_is_promised(undisturbed, command, start):
     assert output.strip().splitlines()[-1] == str(undisturbed)
     assert "DMS" in output and "BNN 0.4x" in output and "test images an accuracy has a standard error of" in output
     search = json.loads((undisturbed / "stages" / "search.json").read_text())
-    assert [entry["round"] for entry in search["history"]] == [0, 1]
+    assert [entry["epoch"] for entry in search["history"]] == [1, 2]
     assert Architecture.load(undisturbed / "architecture.json").to_dict() == search["architecture"]
     trained = json.loads((undisturbed / "stages" / "train-searched.json").read_text())
-    assert len(trained["history"]) == 2 and 0 <= trained["accuracy"] <= 1
+    assert len(trained["history"]) == 2 and 0 <= trained["test"]["accuracy"] <= 1
 
 
 def test_killed_again_and_again_it_comes_out_the_same(undisturbed, command, kill_again_and_again, results, tmp_path):

@@ -6,9 +6,12 @@ import json
 
 import pytest
 
-from tfbnas.recipes import bsn, stages
-from tfbnas.recipes.bsn_settings import BudgetSettings, FabricRecipe
-from tfbnas.recipes.settings import parse, preset_files, run_main
+from tfbnas.recipes import runner, searching
+from tfbnas.recipes.budget import BudgetSettings
+from tfbnas.recipes.devices import Devices
+from tfbnas.recipes.pricing import measuring
+from tfbnas.recipes.recipe import Recipe
+from tfbnas.recipes.settings import parse, preset_files
 
 TINY = {
     "network.n": 1,
@@ -57,7 +60,7 @@ def arguments(image_folder, tmp_path):
 )
 def test_refusals(settings, expected, arguments, capsys, tmp_path):
     with pytest.raises(SystemExit) as exit_code:
-        run_main(bsn.run, FabricRecipe, recipe="bsn_resnet_fabric", description="", argv=arguments(**settings))
+        Recipe("bsn_resnet_fabric").main(arguments(**settings))
     assert exit_code.value.code == 2
     assert expected in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
@@ -67,24 +70,24 @@ def test_a_search_measures_on_the_target(arguments, tmp_path):
     program, asked = tmp_path / "lce_benchmark_model", tmp_path / "asked"
     program.write_text(PROGRAM.replace("ASKED", str(asked)))
     argv = arguments(budget__target="host", budget__binary=program, budget__also="{steps: 9}")
-    presets = preset_files("bsn_resnet_fabric")
-    command = parse(FabricRecipe, argv, program="bsn_resnet_fabric", description="", presets=presets)
-    images = stages.load_data(command.settings.data)
-    bsn.check_feasible(images, command.settings)
+    recipe, presets = Recipe("bsn_resnet_fabric"), preset_files("bsn_resnet_fabric")
+    command = parse(recipe.settings_class, argv, program=recipe.name, description="", presets=presets)
+    images = runner.load_data(command.settings.data)
+    template = runner.whole(recipe.method, command.settings, images)
+    searching.check_feasible(recipe.method, template, images, command.settings)
     assert not asked.exists()
-    with stages.open_run(command) as directory:
-        bsn.search_stage(directory, images, command.settings)
-    limit = json.loads((tmp_path / "run/stages/search.json").read_text())["limit"]
-    assert (limit["cost"], limit["unit"], limit["also"]["steps"]["found"]) == ("measured_latency", "ms", 9)
-    # Fewer modules are a smaller file, and the whole network is what was drawn each time.
-    assert 0 < limit["references"]["ResNet-8"] < limit["references"]["whole fabric"] == limit["found"]
-    assert limit["expected"] == pytest.approx(limit["found"], rel=1e-4)
-    # Two steps of two epochs, the greedy baseline in two of them, 64 draws for the expectation, the three at the end.
-    assert len(asked.read_text().split()) >= 4 + 2 + 64 + 3
+    with runner.open_run(command, recipe.method, images, template, Devices()) as context:
+        searching.search_stage(context)
+    latency, steps = json.loads((tmp_path / "run/stages/search.json").read_text())["costs"]
+    assert (latency["name"], latency["unit"], steps["name"], steps["found"]) == ("measured_latency", "ms", "steps", 9)
+    # The whole network is what was drawn each time.
+    assert latency["expected"] == pytest.approx(latency["found"], rel=1e-4)
+    # Two steps of two epochs, the greedy baseline in two of them, 64 draws for the expectation, the one at the end.
+    assert len(asked.read_text().split()) >= 4 + 2 + 64 + 1
 
 
 def test_this_machine_measures_with_the_interpreter():
-    with bsn.measuring(BudgetSettings(cost="measured_latency", target="host")) as prepare:
+    with measuring(BudgetSettings(cost="measured_latency", limit=5.0, target="host")) as prepare:
         assert callable(prepare)
-    with bsn.measuring(BudgetSettings(device="no such table")) as prepare:
+    with measuring(BudgetSettings(memory=1.0, device="no such table")) as prepare:
         assert prepare is None

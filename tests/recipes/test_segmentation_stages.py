@@ -1,16 +1,22 @@
 """The shared stages with a class for each pixel: train, test, go on, export."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import tfbnas  # noqa: F401
-from tfbnas import data, metrics, training
+from tfbnas import data, metrics
 from tfbnas.architecture import Architecture
-from tfbnas.recipes import stages
+from tfbnas.recipes.budget import BudgetSettings
+from tfbnas.recipes.context import Context
+from tfbnas.recipes.devices import Devices
+from tfbnas.recipes.exporting import export_stage
 from tfbnas.recipes.options import ExportSettings, TrainSettings
+from tfbnas.recipes.training import Training, train_stage, trained
 from tfbnas.run import RunDirectory
+from tfbnas.search.registry import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -26,27 +32,26 @@ def images():
 
 
 def test_a_network_that_classifies_pixels(images, tmp_path):
-    options = {"columns": 2, "scales": 2, "filters": 32, "segmentation": True, "binary": True}
+    options = {"columns": 2, "scales": 2, "filters": 32, "segmentation": True, "binarisation": "zero_alpha"}
     architecture = Architecture("plain", "cnf", {}, (8, 8, 3), 3, options)
-    settings = TrainSettings(epochs=4, batch_size=8, learning_rate=0.05)
+    settings = SimpleNamespace(
+        seed=0,
+        precision="float32",
+        train=TrainSettings(epochs=4, batch_size=8, learning_rate=0.05),
+        export=ExportSettings(images=16),
+        budget=BudgetSettings(memory=1.0),
+    )
+    task = Training("searched", "small", "searched", 0, lambda: architecture)
     with RunDirectory(tmp_path / "run", {}) as run:
-
-        def train():
-            return stages.train_stage(
-                run, "searched", "small", lambda: architecture, images, settings, precision="float32", seed=0
-            )
-
-        result = train()
-        network, checkpoints = stages._model(run, "searched", architecture, images, settings, "float32", 0)
-        checkpoints.restore()
-        again = metrics.evaluate(training.plain(network, architecture), images.test)
-        assert {name: result[name] for name in again} == pytest.approx(again)
-        assert result["accuracy"] > 0.6 and 0.4 < result["mean_iou"] < result["accuracy"]
-        assert {"validation_accuracy", "validation_mean_iou"} <= set(result)
-        assert result["history"][-1]["accuracy"] > result["history"][0]["accuracy"]
-        assert train() == result  # from the file
-        own = ExportSettings(images=16)
-        stages.export_stage(run, "searched", images, settings, own, precision="float32")
+        context = Context(run, settings, images, architecture, METHODS["bsn"], {}, Devices())
+        result = train_stage(context, task)
+        again = metrics.evaluate(trained(context, task), images.test)
+        assert result.test == pytest.approx(again)
+        assert result.test["accuracy"] > 0.6 and 0.4 < result.test["mean_iou"] < result.test["accuracy"]
+        assert set(result.validation) == {"accuracy", "mean_iou"}
+        assert result.history[-1]["accuracy"] > result.history[0]["accuracy"]
+        assert train_stage(context, task) == result  # from the file
+        export_stage(context, task)
         written = json.loads((run.path / "export.json").read_text())
         assert written["parity"]["pixels"] == 16 * 64
-        assert written["parity"]["accuracy"] == pytest.approx(result["accuracy"])
+        assert written["parity"]["accuracy"] == pytest.approx(result.test["accuracy"])

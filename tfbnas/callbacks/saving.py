@@ -16,7 +16,7 @@ from tfbnas.errors import UserError
 class SaveEveryEpoch(tf.keras.callbacks.Callback):
     """Saves everything through Checkpoints when an epoch ends. Put it last, behind StopOnNaN and TensorBoardScalars.
 
-    The state saved is `{"epoch": epochs done, "history": [{"epoch": 1, **logs}, ...]}`; the history covers all
+    The state saved is `{"epoch": epochs done, "history": [{"epoch": 1, **logs}, ...]}`. The history covers all
     processes. So a training is continued by
 
       step, state = checkpoints.restore() or (0, {"history": []})
@@ -27,7 +27,8 @@ class SaveEveryEpoch(tf.keras.callbacks.Callback):
     Args:
       checkpoints: Where to save.
       history: Entries of the epochs done before. Default: none.
-      extra: Function without arguments that gives further keys of the state (JSON). Default: none.
+      record: Function without arguments that gives further values of the epoch that ends (JSON). Default: none.
+      state: Further keys of the state, the same in each (JSON). Default: none.
       every: Epochs between two checkpoints; the last epoch of `fit` is always saved. Default: 1.
 
     Attributes:
@@ -39,13 +40,15 @@ class SaveEveryEpoch(tf.keras.callbacks.Callback):
         checkpoints: Checkpoints,
         *,
         history: Iterable[Mapping[str, Any]] = (),
-        extra: Callable[[], Mapping[str, Any]] | None = None,
+        record: Callable[[], Mapping[str, Any]] = dict,
+        state: Mapping[str, Any] | None = None,
         every: int = 1,
     ):
         super().__init__()
         self._supports_tf_logs = True  # see Progress
         self._checkpoints = checkpoints
-        self._extra = extra
+        self._record = record
+        self._state = dict(state or {})
         self._every = every
         self.history: list[dict[str, Any]] = [dict(entry) for entry in history]
 
@@ -59,7 +62,6 @@ class SaveEveryEpoch(tf.keras.callbacks.Callback):
                 "stays. Lower the learning rate and give another --run_dir."
             )
         done = epoch + 1
-        self.history.append({"epoch": done, **numbers})
+        self.history.append({"epoch": done, **numbers, **self._record()})
         if done % self._every == 0 or done == (self.params or {}).get("epochs"):
-            extra = dict(self._extra()) if self._extra is not None else {}
-            self._checkpoints.save(done, {**extra, "epoch": done, "history": self.history})
+            self._checkpoints.save(done, {**self._state, "epoch": done, "history": self.history})

@@ -3,18 +3,9 @@
 Paper: Veniat & Denoyer, "Learning Time/Memory-Efficient Deep Architectures with Budgeted Super Networks", CVPR 2018.
 """
 
-from tfbnas.quiet import import_tensorflow
-from tfbnas.recipes.bsn_settings import CnfRecipe
-from tfbnas.recipes.settings import Command, run_main
+from tfbnas.recipes.recipe import Recipe
 
-
-def main(command: Command[CnfRecipe]) -> None:
-    """Runs all stages."""
-    import_tensorflow()
-    from tfbnas.recipes import bsn  # late: `--help` does without TensorFlow
-
-    bsn.run(command)
-
+RECIPE = Recipe("bsn_cnf", __doc__ or "")
 
 if __name__ == "__main__":
-    run_main(main, CnfRecipe, recipe="bsn_cnf", description=__doc__ or "")
+    RECIPE.main()

@@ -33,12 +33,80 @@ _LOST = (
     tf.errors.FailedPreconditionError,
 )
 
-_strategy: tf.distribute.Strategy | None = None
+
+class Devices:
+    """What trains the networks of a run.
+
+    Args:
+      strategy: Divides each batch. Default: one device.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy | None = None):
+        self.strategy = strategy
+
+    @property
+    def count(self) -> int:
+        """How many divide a batch."""
+        return self.strategy.num_replicas_in_sync if self.strategy else 1
+
+    @property
+    def _are_workers(self) -> bool:
+        return isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Inside, variables are made for all devices: networks, searches and their optimisers."""
+        return self.strategy.scope() if self.strategy else contextlib.nullcontext()
+
+    def fitting(self, batches: tf.data.Dataset) -> Any:
+        """Batches for the `fit` of a model that was made inside `scope`."""
+        return divided(batches, self.strategy) if self.strategy else batches
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the run directory."""
+        if not self._are_workers:
+            return True
+        resolver = self.strategy.cluster_resolver  # type: ignore[union-attr]
+        first = "chief" if "chief" in resolver.cluster_spec().as_dict() else "worker"
+        return (resolver.task_type, resolver.task_id) == (first, 0)
+
+    def from_chief(self, function: Callable[[], T]) -> T:
+        """What `function` gives in the chief's process (JSON), in all: the others wait for it and do not call it."""
+        if not self._are_workers:
+            return function()
+        text = json.dumps(function()).encode() if self.is_chief else b""
+        length = int(self._sum(np.array([len(text)]))[0])
+        content = np.zeros(length, np.int32)
+        content[: len(text)] = np.frombuffer(text, np.uint8)
+        return json.loads(self._sum(content).astype(np.uint8).tobytes())
+
+    def _sum(self, values: np.ndarray) -> np.ndarray:
+        """Sum over the workers of int32 values; only the chief's may differ from zero."""
+        assert self.strategy is not None
+        everywhere = self.strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(values if context.replica_id_in_sync_group == 0 else 0 * values, tf.int32)
+        )
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, everywhere, axis=None).numpy()
+
+    def open_directory(self, path: Path, settings: Mapping[str, Any]) -> RunDirectory:
+        """The run directory; for workers beside the chief, one into which nothing is written.
+
+        Raises:
+          UserError: What RunDirectory raises, or a worker has other settings than the chief.
+        """
+        own = RunDirectory(path, settings) if self.is_chief else None
+        mine: list[Any] = [dict(settings), str(Path(path).absolute())]
+        theirs, place = self.from_chief(lambda: mine)
+        if own is not None:
+            return own
+        if found := differences(theirs, settings):
+            raise UserError(f"Expected the same settings on all workers. Received, the chief's first: {found}.")
+        return _ReadRun(place)
 
 
 @contextlib.contextmanager
-def together(settings: Any) -> Iterator[None]:
-    """Opens the devices of the setting `strategy`; waits until all workers are there, at the beginning and the end.
+def together(settings: Any) -> Iterator[Devices]:
+    """The devices of the setting `strategy`; waits until all workers are there, at the beginning and the end.
 
     Must come before anything else that TensorFlow computes.
 
@@ -49,78 +117,16 @@ def together(settings: Any) -> Iterator[None]:
     Raises:
       UserError: TF_CONFIG is missing or wrong, a batch cannot be divided, or, at any time inside, a worker is lost.
     """
-    global _strategy
-    _strategy = {"none": lambda: None, "mirrored": _mirrored, "multiworker": _workers}[settings.strategy]()
-    try:
-        with _workers_needed():
-            count = _strategy.num_replicas_in_sync if _strategy else 1
-            for group in ("search", "train"):
-                if (size := getattr(settings, group).batch_size) % count:
-                    raise UserError(
-                        f"Expected `{group}.batch_size` to be a multiple of the {count} devices that divide a batch. "
-                        f"Received: {size}."
-                    )
-            yield
-            from_chief(lambda: None)
-    finally:
-        _strategy = None
-
-
-def scope() -> contextlib.AbstractContextManager:
-    """Inside, variables are made for all devices: networks, searches and their optimisers."""
-    return _strategy.scope() if _strategy else contextlib.nullcontext()
-
-
-def fitting(batches: tf.data.Dataset) -> Any:
-    """Batches for the `fit` of a model that was made inside `scope`."""
-    return divided(batches, _strategy) if _strategy else batches
-
-
-@contextlib.contextmanager
-def alone() -> Iterator[None]:
-    """Inside, this process works on one device and without the others."""
-    global _strategy
-    before, _strategy = _strategy, None
-    try:
-        yield
-    finally:
-        _strategy = before
-
-
-def is_chief() -> bool:
-    """Whether this process writes the run directory."""
-    if not isinstance(_strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        return True
-    resolver = _strategy.cluster_resolver
-    first = "chief" if "chief" in resolver.cluster_spec().as_dict() else "worker"
-    return (resolver.task_type, resolver.task_id) == (first, 0)
-
-
-def from_chief(function: Callable[[], T]) -> T:
-    """What `function` gives in the chief's process (JSON), in all: the others wait for it and do not call it."""
-    if not isinstance(_strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        return function()
-    text = json.dumps(function()).encode() if is_chief() else b""
-    length = int(_sum(np.array([len(text)]))[0])
-    content = np.zeros(length, np.int32)
-    content[: len(text)] = np.frombuffer(text, np.uint8)
-    return json.loads(_sum(content).astype(np.uint8).tobytes())
-
-
-def open_directory(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
-    """The run directory; for workers beside the chief, one into which nothing is written.
-
-    Raises:
-      UserError: What RunDirectory raises, or a worker has other settings than the chief.
-    """
-    own = RunDirectory(path, settings) if is_chief() else None
-    mine: list[Any] = [dict(settings), str(Path(path).absolute())]
-    theirs, place = from_chief(lambda: mine)
-    if own is not None:
-        return own
-    if found := differences(theirs, settings):
-        raise UserError(f"Expected the same settings on all workers. Received, the chief's first: {found}.")
-    return _ReadRun(place)
+    devices = Devices({"none": lambda: None, "mirrored": _mirrored, "multiworker": _workers}[settings.strategy]())
+    with _workers_needed(devices):
+        for group in ("search", "train"):
+            if (size := getattr(settings, group).batch_size) % devices.count:
+                raise UserError(
+                    f"Expected `{group}.batch_size` to be a multiple of the {devices.count} devices that divide a "
+                    f"batch. Received: {size}."
+                )
+        yield devices
+        devices.from_chief(lambda: None)
 
 
 class _ReadRun(RunDirectory):
@@ -167,23 +173,14 @@ def _workers() -> tf.distribute.Strategy:
 
 
 @contextlib.contextmanager
-def _workers_needed() -> Iterator[None]:
+def _workers_needed(devices: Devices) -> Iterator[None]:
     """Says in one sentence that another worker is gone; TensorFlow notices it in the next sum over the workers."""
     try:
         yield
     except _LOST as error:
-        if not isinstance(_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        if not devices._are_workers:
             raise
         raise UserError(
             "Another worker of this run has ended or cannot be reached any more (its own output tells why). Run the "
             "same command again on all workers; with the same --run_dir it goes on from the last checkpoint."
         ) from error
-
-
-def _sum(values: np.ndarray) -> np.ndarray:
-    """Sum over the workers of int32 values; only the chief's may differ from zero."""
-    assert _strategy is not None
-    everywhere = _strategy.experimental_distribute_values_from_function(
-        lambda context: tf.constant(values if context.replica_id_in_sync_group == 0 else 0 * values, tf.int32)
-    )
-    return _strategy.reduce(tf.distribute.ReduceOp.SUM, everywhere, axis=None).numpy()

@@ -3,18 +3,9 @@
 Paper: "DMS: Differentiable Dimension Search for Binary Neural Networks".
 """
 
-from tfbnas.quiet import import_tensorflow
-from tfbnas.recipes.dms_settings import Settings
-from tfbnas.recipes.settings import Command, run_main
+from tfbnas.recipes.recipe import Recipe
 
-
-def main(command: Command[Settings]) -> None:
-    """Runs all stages."""
-    import_tensorflow()
-    from tfbnas.recipes import dms  # late: `--help` does without TensorFlow
-
-    dms.run(command, "vgg11")
-
+RECIPE = Recipe("dms_vgg11", __doc__ or "")
 
 if __name__ == "__main__":
-    run_main(main, Settings, recipe="dms_vgg11", description=__doc__ or "")
+    RECIPE.main()

@@ -41,6 +41,7 @@ class DataSettings:
       validation_split: Name of a split on which the networks of a sweep are compared; null for none.
       held_out: Training images kept for that, where there is no such split; 0 for none.
       memory_limit: Bytes of decoded images above which they are streamed instead of kept in memory.
+      padding: Pixels added on each side before the random crop of training; null for an eighth of the shorter side.
     """
 
     name: str = "cifar10-quick"
@@ -51,6 +52,7 @@ class DataSettings:
     validation_split: str | None = None
     held_out: int = 0
     memory_limit: int = 2**30
+    padding: int | None = None
 
     def check(self) -> None:
         require_range("data", 0, None, held_out=self.held_out)
@@ -95,31 +97,6 @@ class TrainSettings:
         )
         if not all(0 < drop < 1 for drop in self.drops) or self.drops != sorted(self.drops):
             raise UserError(f"Expected `train.drops` to be rising fractions in (0, 1). Received: {self.drops}.")
-
-
-@dataclass
-class BaselineSettings:
-    """Networks that are trained beside the searched one, for comparison.
-
-    Attributes:
-      ratios: Uniform expansion ratios, for instance [1.0, 2.0].
-      equal_memory: Whether the uniform network with the memory of the searched one is trained, too.
-    """
-
-    ratios: list[float] = field(default_factory=lambda: [1.0])
-    equal_memory: bool = False
-
-    def without_common(self) -> BaselineSettings:
-        """Without the networks that are the same whatever the budget: a sweep trains them once."""
-        return BaselineSettings(ratios=[], equal_memory=self.equal_memory)
-
-    def check(self) -> None:
-        for ratio in self.ratios:
-            require_positive("baselines", ratios=ratio)
-        if len({f"{ratio:.2f}" for ratio in self.ratios}) < len(self.ratios):
-            raise UserError(
-                f"Expected `baselines.ratios` to differ by at least a hundredth. Received: ratios={self.ratios}."
-            )
 
 
 @dataclass

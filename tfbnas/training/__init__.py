@@ -2,29 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from tfbnas.architecture import Architecture
+from tfbnas.errors import UserError
 from tfbnas.layers.resizing import make_growable
 from tfbnas.layers.width import aligned_activations
 from tfbnas.networks import build
 from tfbnas.precision import precision as in_precision
 
 
-def trainable(architecture: Architecture, *, precision: str = "float32", seed: int = 0) -> tf.keras.Model:
+def trainable(
+    architecture: Architecture,
+    *,
+    precision: str = "float32",
+    seed: int = 0,
+    only: Callable[[tf.keras.layers.Layer], bool] | None = None,
+) -> tf.keras.Model:
     """The network of an architecture in the form that trains fastest; `plain` turns it into the final one.
 
     Args:
       architecture: Closed choices.
       precision: "float32" or "bfloat16". Default: "float32".
       seed: Of the initial weights. Default: 0.
+      only: The layers alone of which this says so are trained, for instance `is_normalization`; the others keep their
+        weights. Default: all.
     """
     tf.keras.utils.set_random_seed(seed)
     with in_precision(precision), aligned_activations():
-        return build(architecture)
+        model = build(architecture)
+    if only is not None:
+        for layer in model.layers:
+            layer.trainable = only(layer)
+    return model
+
+
+def is_normalization(layer: tf.keras.layers.Layer) -> bool:
+    """Whether a layer is a BatchNormalization: what is fitted anew behind weights that stay."""
+    return isinstance(layer, tf.keras.layers.BatchNormalization)
+
+
+def weights(model: tf.keras.Model) -> dict[str, list[np.ndarray]]:
+    """By the name of each layer that has any, the values of its weights in Keras' order."""
+    return {layer.name: [weight.numpy() for weight in layer.weights] for layer in model.layers if layer.weights}
+
+
+def set_weights(model: tf.keras.Model, values: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """Gives the layers of a model weights by their names: all layers, or those that are named.
+
+    Args:
+      model: Also in its trainable form.
+      values: As `weights` gives them, for instance cut to fewer channels.
+
+    Raises:
+      UserError: A name is that of no layer, or the shapes of a layer's weights are others. Nothing is changed then.
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    for name, arrays in values.items():
+        found = [weight.numpy().shape for weight in layers[name].weights] if name in layers else "no such layer"
+        given = [np.shape(array) for array in arrays]
+        if found != given:
+            raise UserError(f"Expected the weights of layer {name!r} to have the shapes {found}. Received: {given}.")
+    for name, arrays in values.items():
+        for weight, array in zip(layers[name].weights, arrays, strict=True):
+            weight.assign(array)
+
+
+class Schedule(Protocol):
+    """Settings that say how a learning rate falls, of a search or of a training."""
+
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def schedule(self) -> str: ...
+    @property
+    def drops(self) -> Sequence[float]: ...
+
+
+def learning_rates(settings: Schedule, steps: int) -> tf.keras.optimizers.schedules.LearningRateSchedule:
+    """The schedule of a training of `steps` steps."""
+    if settings.schedule == "cosine":
+        return tf.keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
+    return piecewise_schedule(settings.learning_rate, steps=steps, drops=settings.drops)
 
 
 def plain(model: tf.keras.Model, architecture: Architecture) -> tf.keras.Model:
@@ -32,9 +96,8 @@ def plain(model: tf.keras.Model, architecture: Architecture) -> tf.keras.Model:
     with in_precision("float32"):
         network = build(architecture)
     # By name: layers that only the trainable form has change the order in which Keras counts the others.
-    for layer in network.layers:
-        if layer.weights:
-            layer.set_weights([weight.numpy() for weight in model.get_layer(layer.name).weights])
+    trained = weights(model)
+    set_weights(network, {name: trained[name] for name in weights(network)})
     return network
 
 

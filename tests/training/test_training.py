@@ -103,3 +103,30 @@ def test_uniform_architecture():
     assert found.choices == {"stream": 5, "inner": 8, "out": 10} and found.method == "uniform"
     assert (found.network, found.input_shape, found.classes) == (ODD.network, ODD.input_shape, ODD.classes)
     assert training.uniform(ODD, bases, 0.01).choices == dict.fromkeys(bases, 1)
+
+
+def test_weights_go_to_the_layers_of_their_names_or_nothing_changes(randomised):
+    source, target = randomised(networks.build(ODD)), training.trainable(ODD)
+    stem_before = weights(target.get_layer("stem"))
+    training.set_weights(target, {"conv1": training.weights(source)["conv1"]})
+    np.testing.assert_array_equal(weights(target.get_layer("conv1"))[0], weights(source.get_layer("conv1"))[0])
+    np.testing.assert_array_equal(weights(target.get_layer("stem")), stem_before)
+    before = weights(target)
+    for values, text in (
+        ({"stem": [np.zeros((3, 3, 3, 5))], "conv1": [np.zeros((3, 3, 5, 15))]}, r"\(3, 3, 5, 16\).*\(3, 3, 5, 15\)"),
+        ({"conv9": [np.zeros(3)]}, "conv9.*no such layer"),
+    ):
+        with pytest.raises(UserError, match=text):
+            training.set_weights(target, values)
+    for left, right in zip(before, weights(target), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_only_batch_normalisation_is_fitted_where_one_asks_for_that(image_batches):
+    model = training.trainable(ODD, only=training.is_normalization)
+    training.compile_for_training(model, learning_rate=0.05)
+    before = training.weights(model)
+    model.fit(image_batches(64, batch=16), epochs=1, verbose=0)
+    for name, values in training.weights(model).items():
+        moved = [not np.array_equal(old, new) for old, new in zip(before[name], values, strict=True)]
+        assert all(moved) if training.is_normalization(model.get_layer(name)) else not any(moved), name

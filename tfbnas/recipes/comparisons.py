@@ -1,0 +1,64 @@
+"""The networks that a recipe trains beside the one it searched, as the settings ask."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import replace
+
+from tfbnas import networks, training
+from tfbnas.architecture import Architecture
+from tfbnas.costs import Memory, largest_within
+from tfbnas.networks.choices import Width
+from tfbnas.recipes.context import Context
+from tfbnas.recipes.families import WidthBaselines
+from tfbnas.recipes.training import Training
+
+
+def comparisons(context: Context, found: Architecture) -> Iterator[Training]:
+    """What is trained beside the architecture that was found, in this order."""
+    own = context.settings.baselines
+    if isinstance(own, WidthBaselines):
+        return _uniform(context, found, own)
+    return _references(context)
+
+
+def _references(context: Context) -> Iterator[Training]:
+    references = context.settings.network.references()
+    for order, (key, (label, options)) in enumerate(references.items(), start=2):
+        if getattr(context.settings.baselines, key, False):
+            architecture = replace(context.template, method=key, options=options)
+            yield Training(key, label, "reference", order, functools.partial(_same, architecture))
+
+
+def _same(architecture: Architecture) -> Architecture:
+    return architecture
+
+
+def _uniform(context: Context, found: Architecture, settings: WidthBaselines) -> Iterator[Training]:
+    if not settings.equal_memory and not settings.ratios:
+        return
+    bases = {name: kind.base for name, kind in networks.choices(found).items() if isinstance(kind, Width)}
+    if settings.equal_memory:
+        cost = Memory(context.settings.budget.counting)
+        choose = functools.partial(equal_memory, found, bases, cost)
+        yield Training("equal-memory", "uniform, equal memory", "baseline", 1, choose)
+    for order, ratio in enumerate(settings.ratios, start=2):
+        choose = functools.partial(training.uniform, found, bases, ratio)
+        yield Training(f"uniform-{ratio:.2f}", f"BNN {ratio:g}x", "baseline", order, choose)
+
+
+def equal_memory(found: Architecture, bases: dict[str, int], cost: Memory) -> Architecture:
+    """The largest uniform network that takes no more memory than the one found.
+
+    Args:
+      found: The network to compare with.
+      bases: Channels of each choice at ratio 1.
+      cost: Counts the memory.
+    """
+    limit = cost.of(found)
+    upper = 1.0
+    while cost.of(training.uniform(found, bases, upper)) <= limit:
+        upper *= 2
+    ratio = largest_within(limit, lambda r: cost.of(training.uniform(found, bases, r)), upper=upper, steps=12)
+    return training.uniform(found, bases, ratio)

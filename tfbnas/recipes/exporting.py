@@ -1,0 +1,74 @@
+"""The stage that exports a trained network, and predicts its latency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from tfbnas.costs import Latency, trace
+from tfbnas.costs.latency import devices
+from tfbnas.errors import UserError
+from tfbnas.export import export
+from tfbnas.files import write_json
+from tfbnas.recipes.context import Context
+from tfbnas.recipes.stages import finished, stage
+from tfbnas.recipes.training import Training, trained
+
+STAGE = "export"
+
+
+def export_stage(context: Context, task: Training) -> None:
+    """Exports a trained network into the run directory: model.keras, saved_model/, model.tflite, export.json.
+
+    Beside it goes latency.json, predicted times by the latency tables that come with tfbnas and by the budget's own.
+    The chief does the work alone.
+    """
+
+    def work() -> Mapping[str, Any]:
+        settings = context.settings.export
+        images, labels = context.images.test.images(settings.images)
+        result = export(
+            trained(alone, task), context.run.path, images=images, labels=labels, tolerance=settings.tolerance
+        )
+        budget = context.settings.budget
+        tables = [budget.device] if "latency" in budget.limits else []
+        write_json(context.run.path / "latency.json", predicted_latencies(result.deployed, tables))
+        return {"bytes": len(result.flatbuffer), "seconds": result.seconds}
+
+    alone = context.on_one_device()
+    if finished(context, STAGE):
+        return
+    if context.devices.is_chief:
+        stage(alone, STAGE, work)
+    context.devices.from_chief(lambda: None)
+
+
+def predicted_latencies(model: tf.keras.Model, tables: Iterable[str] = ()) -> dict[str, Any]:
+    """Content of latency.json: time of each operator of a closed network, with sources and errors of the tables.
+
+    A table that says nothing of one of the operators is left out, with the reason under "left_out".
+
+    Args:
+      model: The network; the deploy form has the layers' names of the audit.
+      tables: Names or files of latency tables beside those that come with tfbnas. Default: none.
+    """
+    operations = trace(model)
+    predictions, left_out = [], {}
+    for name in dict.fromkeys([*tables, *devices()]):
+        cost = Latency(name)
+        try:
+            rows = cost.operators(operations)
+        except UserError as error:
+            left_out[cost.table["name"]] = str(error)
+            continue
+        known = cost.table["operators"]
+        operators = [
+            {**vars(row), **{key: known[row.operator].get(key) for key in ("mean_error", "largest_error", "points")}}
+            for row in rows
+        ]
+        about = {key: cost.table.get(key) for key in ("name", "device", "label", "error", "sources", "threads")}
+        total = sum(row.milliseconds for row in rows)
+        predictions.append({**about, "milliseconds": total, "operators": operators})
+    return {"format": 1, "predictions": predictions, "left_out": left_out}

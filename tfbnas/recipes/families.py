@@ -1,0 +1,205 @@
+"""Settings of the network families that the recipes search, and of the networks to compare with.
+
+TensorFlow is not imported here. A network family has one class for the group `network`. The networks to compare with
+depend on what a family lets a search choose: widths, or modules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, ClassVar, Literal
+
+from tfbnas.errors import UserError, require_positive
+
+
+@dataclass
+class WidthBaselines:
+    """Networks that are trained beside the searched one, for comparison.
+
+    Attributes:
+      ratios: Uniform expansion ratios, for instance [1.0, 2.0].
+      equal_memory: Whether the uniform network with the memory of the searched one is trained, too.
+    """
+
+    ratios: list[float] = field(default_factory=lambda: [1.0])
+    equal_memory: bool = False
+
+    def without_common(self) -> WidthBaselines:
+        """Without the networks that are the same whatever the budget: a sweep trains them once."""
+        return WidthBaselines(ratios=[], equal_memory=self.equal_memory)
+
+    def check(self) -> None:
+        for ratio in self.ratios:
+            require_positive("baselines", ratios=ratio)
+        if len({f"{ratio:.2f}" for ratio in self.ratios}) < len(self.ratios):
+            raise UserError(
+                f"Expected `baselines.ratios` to differ by at least a hundredth. Received: ratios={self.ratios}."
+            )
+
+
+@dataclass
+class ModuleBaselines:
+    """Networks that are trained beside the searched one, for comparison.
+
+    Attributes:
+      plain: Whether the ordinary network is: the ResNet inside a ResNet Fabric, a CNF of half the columns.
+      whole: Whether the whole fabric is.
+    """
+
+    plain: bool = True
+    whole: bool = False
+
+    def without_common(self) -> ModuleBaselines:
+        """Without the networks that are the same whatever the budget: a sweep trains them once."""
+        return ModuleBaselines(plain=False, whole=False)
+
+
+Binarisation = Literal["zero_alpha", "sign", "float"]
+
+
+@dataclass
+class NetworkSettings:
+    """The network that is searched.
+
+    Attributes:
+      family: Name of a network family, or package.module:function for a builder of your own.
+      options: Further arguments of the builder; for another family than the recipe's, all of them.
+    """
+
+    family: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+    segmentation: ClassVar[bool] = False
+    baselines: ClassVar[type] = WidthBaselines
+    RENAMED: ClassVar[dict[str, str]] = {"binary": "binarisation (zero_alpha for true, float for false)"}
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the family is the one that the recipe's further settings belong to."""
+        own = {one.name: one for one in fields(self)}["family"].default
+        return self.family == own
+
+    def builder_options(self) -> dict[str, Any]:
+        """Arguments of the network's builder."""
+        if not self.is_own:
+            return dict(self.options)
+        named = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("family", "options")}
+        return {**{name: value for name, value in named.items() if value is not None}, **self.options}
+
+    def unused(self) -> list[str]:
+        """Settings of the recipe's own family that differ from their defaults while another family is searched."""
+        if self.is_own:
+            return []
+        others = [one for one in fields(self) if one.name not in ("family", "options") and one.default is not MISSING]
+        return [one.name for one in others if getattr(self, one.name) != one.default]
+
+    def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """By the name of its setting in `baselines`: label and builder's arguments of a network to compare with."""
+        return {"whole": (f"whole {self.family}", self.builder_options())}
+
+    def check(self) -> None:
+        counts = {one.name: getattr(self, one.name) for one in fields(self) if one.type in ("int", "int | None")}
+        require_positive("network", **{name: value for name, value in counts.items() if value is not None})
+
+
+@dataclass
+class ResNet18Settings(NetworkSettings):
+    """The network that is searched: ResNet-18.
+
+    Attributes:
+      base: Channels of the first stage; null for 16, above 64 pixels 64.
+      binarisation: zero_alpha ({0, alpha} activations, standardised kernels), sign (both -1 and +1), or float.
+    """
+
+    family: str = "resnet18"
+    base: int | None = None
+    binarisation: Binarisation = "zero_alpha"
+
+
+@dataclass
+class Vgg11Settings(NetworkSettings):
+    """The network that is searched: VGG-11.
+
+    Attributes:
+      base: Channels of the first convolution.
+      binarisation: zero_alpha ({0, alpha} activations, standardised kernels), sign (both -1 and +1), or float.
+    """
+
+    family: str = "vgg11"
+    base: int = 16
+    binarisation: Binarisation = "zero_alpha"
+
+
+@dataclass
+class FabricSettings(NetworkSettings):
+    """The network that is searched: a ResNet Fabric.
+
+    Attributes:
+      n: Blocks of each of the three groups: 3, 5, 7, 9, 18 hold ResNet-20, -32, -44, -56, -110.
+      base: Channels of the first group.
+      binarisation: zero_alpha or sign, for Larq Compute Engine; float for the network of the paper.
+    """
+
+    family: str = "resnet_fabric"
+    n: int = 3
+    base: int = 16
+    binarisation: Binarisation = "zero_alpha"
+
+    baselines: ClassVar[type] = ModuleBaselines
+
+    def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        if not self.is_own:
+            return super().references()
+        whole = self.builder_options()
+        return {"plain": (f"ResNet-{6 * self.n + 2}", {**whole, "links": False}), "whole": ("whole fabric", whole)}
+
+
+@dataclass
+class CnfSettings(NetworkSettings):
+    """The network that is searched: a convolutional neural fabric.
+
+    Attributes:
+      columns: W of the paper.
+      scales: H of the paper; the sides of the images must be multiples of 2^(scales - 1).
+      filters: Channels of every node.
+      binarisation: zero_alpha or sign, for Larq Compute Engine; float for the network of the paper.
+    """
+
+    family: str = "cnf"
+    columns: int = 8
+    scales: int = 6
+    filters: int = 128
+    binarisation: Binarisation = "zero_alpha"
+
+    baselines: ClassVar[type] = ModuleBaselines
+
+    def builder_options(self) -> dict[str, Any]:
+        own = super().builder_options()
+        return {**own, "segmentation": True} if self.segmentation and self.is_own else own
+
+    def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        if not self.is_own:
+            return super().references()
+        # With a single column a network for segmentation is nothing but its stem.
+        whole, half = self.builder_options(), max(2 if self.segmentation else 1, self.columns // 2)
+        return {"plain": (f"CNF W={half}", {**whole, "columns": half}), "whole": (f"CNF W={self.columns}", whole)}
+
+
+@dataclass
+class SegmentationSettings(CnfSettings):
+    """The network that is searched: a convolutional neural fabric that classifies every pixel."""
+
+    scales: int = 9
+    filters: int = 64
+
+    segmentation: ClassVar[bool] = True
+
+
+FAMILIES: dict[str, type[NetworkSettings]] = {
+    "resnet18": ResNet18Settings,
+    "vgg11": Vgg11Settings,
+    "resnet_fabric": FabricSettings,
+    "cnf": CnfSettings,
+    "cnf_segmentation": SegmentationSettings,
+}
+"""By the name that a recipe has behind its method's."""

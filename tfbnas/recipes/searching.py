@@ -1,0 +1,126 @@
+"""The stage that searches, whatever the method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import tensorflow as tf
+
+from tfbnas import precision
+from tfbnas.architecture import Architecture
+from tfbnas.checkpoints import Checkpoints
+from tfbnas.costs import Budget
+from tfbnas.costs.measured import Prepare
+from tfbnas.data import ImageData
+from tfbnas.errors import UserError
+from tfbnas.recipes.context import Context
+from tfbnas.recipes.pricing import budgets, measuring
+from tfbnas.recipes.stages import fitted, stage
+from tfbnas.results import Limited, SearchResult
+from tfbnas.search.base import Search
+from tfbnas.search.registry import Method
+from tfbnas.units import UNITS
+
+
+def parts(method: Method, images: ImageData, seed: int) -> tuple[Any, Any]:
+    """The training images of the weights, and those of the architecture; None where both have the same."""
+    return images.train.halves(seed=seed) if method.search.halves else (images.train, None)
+
+
+def check_feasible(method: Method, template: Architecture, images: ImageData, settings: Any) -> None:
+    """Refuses what can be known to fail before anything is written or trained.
+
+    Raises:
+      UserError: A batch is larger than its data, the network does not take such images, or a budget is below the
+        least cost that the search can reach.
+    """
+    images.train.steps(settings.train.batch_size)
+    for part in parts(method, images, settings.seed):
+        if part is not None:
+            part.steps(settings.search.batch_size)
+    limited = budgets(settings.budget)
+    least_costs = method.search.least_costs(template, list(limited.values()), settings.search)
+    for (name, budget), least in zip(limited.items(), least_costs, strict=True):
+        if least is not None and least > budget.limit:
+            unit, setting, received = UNITS[name], settings.budget.setting(name), settings.budget.limits[name]
+            raise UserError(
+                f"Expected `{setting}` to be at least {_above(least / unit.scale):.4g} {unit.name}, the cost of "
+                f"{method.search.least_text(template, settings.search)}. Received: {setting}={received:g}."
+            )
+
+
+def _above(value: float) -> float:
+    """The value rounded up to four digits, so that what a message names is enough."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 3) if value > 0 else 1.0
+    return math.ceil(value / step - 1e-9) * step
+
+
+def make_search(context: Context, limited: Mapping[str, Budget]) -> Search:
+    """The search model of the settings under budgets, compiled."""
+    settings, template = context.settings, context.template
+    tf.keras.utils.set_random_seed(settings.seed)
+    with context.devices.scope(), precision.precision(settings.precision):
+        search = context.method.search(
+            template.network,
+            budget=list(limited.values()),
+            input_shape=template.input_shape,
+            classes=template.classes,
+            options=dict(template.options),
+            seed=settings.seed,
+            settings=settings.search,
+        )
+    with context.devices.scope():
+        search.compile(**search.optimizers(parts(context.method, context.images, settings.seed)[0]))
+    return search
+
+
+def search_stage(context: Context, name: str = "search") -> SearchResult:
+    """Searches; a killed search goes on with its first unfinished epoch."""
+
+    def work(prepare: Prepare | None) -> Mapping[str, Any]:
+        limited = budgets(context.settings.budget, prepare)
+        search = make_search(context, limited)
+        about = SearchResult(
+            context.method.name,
+            context.template.network,
+            search.choice_label,
+            tuple(Limited(key, UNITS[key].name, UNITS[key].scale, budget.limit) for key, budget in limited.items()),
+        )
+        checkpoints = Checkpoints(context.run.checkpoints(name), **search.tracked())
+        weights, architecture = parts(context.method, context.images, context.settings.seed)
+
+        def fit(done: int, callbacks: list[tf.keras.callbacks.Callback]) -> None:
+            search.fit(weights, architecture, initial_epoch=done, callbacks=callbacks, verbose=False)
+
+        history = fitted(
+            context,
+            name,
+            about,
+            checkpoints,
+            search.epochs,
+            fit,
+            record=search.record,
+            scalars=search.scalars,
+            describe=search.shown,
+        )
+        found = search.architecture()
+        costs = [
+            replace(one, found=float(budget.cost.of(found)), expected=float(expected))
+            for one, budget, expected in zip(about.costs, limited.values(), search.costs(), strict=True)
+        ]
+        return replace(
+            about,
+            costs=tuple(costs),
+            architecture=found.to_dict(),
+            seconds=sum(row["seconds"] for row in history),
+            history=history,
+        ).to_dict()
+
+    def on_machine() -> Mapping[str, Any]:
+        with measuring(context.settings.budget) as prepare:
+            return work(prepare)
+
+    return SearchResult.from_dict(stage(context, name, on_machine), place=f"stage {name}")
