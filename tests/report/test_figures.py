@@ -234,10 +234,12 @@ def test_size_by_layer(run, narrow):
 
 
 def test_size_by_layer_keeps_the_total_of_many_layers():
-    shown = [exported.Layer(f"layer{i}", packed=1024.0 * (i + 1), constants=100.0) for i in range(60)]
+    shown = {f"layer{i}": {"packed": 1024.0 * (i + 1), "constants": 100.0} for i in range(60)}
     figure = style.draw(lambda small: exported.size_by_layer(shown, small))
     bars = figure.axes[0].patches
-    assert sum(bar.get_width() for bar in bars) * 1024 == pytest.approx(sum(layer.total for layer in shown))
+    assert sum(bar.get_width() for bar in bars) * 1024 == pytest.approx(
+        sum(sum(parts.values()) for parts in shown.values())
+    )
     assert len(bars) <= 50 and figure.axes[0].get_yticklabels()[-1].get_text() == "36 others"
 
 

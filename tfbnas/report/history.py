@@ -117,7 +117,7 @@ def history(run: Run, method: Method, narrow: bool) -> Canvas:
         low, high = axis.get_ylim()
         if 0 < low < 0.5 * high:
             axis.set_ylim(bottom=0)
-        style.epochs(axis, method.epoch, run.warm_up)
+        style.epochs(axis, method.epoch, run.warm_up, said=False)
     return figure
 
 
