@@ -90,7 +90,7 @@ def memory(run, narrow):
 
 def test_memory_against_the_budget(run, narrow):
     figure = drawn(memory, run, narrow)
-    expected = [row["memory"] / MIB for row in run.history]
+    expected = [row["cost"] / MIB for row in run.history]
     np.testing.assert_allclose(artist(figure, "cost").get_ydata(), expected)
     np.testing.assert_allclose(artist(figure, "budget").get_ydata(), run.costs[0].limit / MIB)
     np.testing.assert_allclose(artist(figure, "found").get_ydata(), run.searched.memory["paper"] / MIB)
@@ -115,7 +115,7 @@ def test_latency_against_the_budget(tmp_path, narrow):
 @pytest.mark.parametrize("away", [0.001, 0.05])
 def test_a_cost_close_to_its_budget_does_not_look_far_from_it(run, away):
     budget = run.costs[0].limit
-    rows = [{**row, "memory": budget * (1 - away)} for row in run.history]
+    rows = [{**row, "cost": budget * (1 - away)} for row in run.history]
     costs = (samples.memory_limit(found=budget * (1 - away)),)
     close = replace(run, searches={"search": replace(run.search, history=rows, costs=costs)})
     low, high = style.draw(lambda small: memory(close, small)).axes[0].get_ylim()

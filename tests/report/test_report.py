@@ -232,7 +232,7 @@ def test_damaged_and_strange_files(tmp_path, caplog):
     (tmp_path / "export.json").write_text("[1, 2]")
     (tmp_path / "settings.yaml").write_text("a: [")
     history = samples.take(tmp_path, "search").history
-    history[0] |= {"memory": float("nan"), "epochs": None, "choices": {"conv1": 3}}
+    history[0] |= {"cost": float("nan"), "epochs": None, "choices": {"conv1": 3}}
     history[1]["choices"]["conv2"]["value"] = float("inf")
     history[1]["choices"]["conv1"] |= {"low": None, "candidates": 3, "closed": "?", "base": "?"}
     samples.change(tmp_path, "search", history=history)
