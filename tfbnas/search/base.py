@@ -14,6 +14,7 @@ from tfbnas.architecture import Architecture
 from tfbnas.callbacks import Progress
 from tfbnas.costs import Budget
 from tfbnas.errors import UserError, nearest
+from tfbnas.layers.resizing import make_growable
 from tfbnas.results import cost_keys
 from tfbnas.units import UNITS, Unit
 
@@ -210,13 +211,13 @@ class Search(tf.keras.Model):
         """Configures the updates.
 
         Args:
-          weight_optimizer: Keras optimiser of the weights, or its name.
+          weight_optimizer: Keras optimiser of the weights, or its name; its slots may grow with the weights.
           architecture_optimizer: Keras optimiser of `architecture_variables`, or its name. Default: none.
           loss: Keras loss. Default: sparse categorical cross-entropy from logits.
           metrics: Keras metrics of `evaluate`. Default: accuracy.
         """
         with self.distribute_strategy.scope():
-            weight_optimizer = tf.keras.optimizers.get(weight_optimizer)
+            weight_optimizer = make_growable(tf.keras.optimizers.get(weight_optimizer))
             if architecture_optimizer is not None:
                 architecture_optimizer = tf.keras.optimizers.get(architecture_optimizer)
             super().compile(
