@@ -18,7 +18,7 @@ def small_network(choose, *, input_shape=(8, 8, 3), classes=4, binary=True):
 
     Widths: "stream" (base 4), "inner" (6), "out" (8).
     """
-    quantize, convolution = blocks(binary)
+    quantize, convolution = blocks("zero_alpha" if binary else "float")
     stream, inner, out = choose("stream", 4), choose("inner", 6), choose("out", 8)
     inputs = tf.keras.Input(input_shape)
     x = FloatConv2D(stream, 3, name="stem")(inputs)

@@ -17,7 +17,7 @@ CLASSES, SHAPE = 4, (8, 8, 3)
 
 
 def chain(choose, *, input_shape, classes, binary=True):
-    quantize, convolution = blocks(binary)
+    quantize, convolution = blocks("zero_alpha" if binary else "float")
     inputs = tf.keras.Input(input_shape)
     x = BatchNormalization(name="bn1")(FloatConv2D(choose("a", BASES["a"]), 3, name="conv1")(inputs))
     x = convolution(choose("b", BASES["b"]), 3, name="conv2")(quantize(name="act")(x))

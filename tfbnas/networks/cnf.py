@@ -132,7 +132,7 @@ def _stem(name: str, tensors: list[Any], filters: int, binary: bool) -> Any:
 
 def _connection(name: str, tensors: list[Any], filters: int, coarser: int, binary: bool) -> Any:
     """A convolution to a node that is coarser by one scale, as fine, or finer (-1)."""
-    quantize, convolution = blocks(binary)
+    quantize, convolution = blocks("zero_alpha" if binary else "float")
     x = tensors[0]
     if coarser < 0:
         x = tf.keras.layers.UpSampling2D(2, name=f"{name}_up")(x)

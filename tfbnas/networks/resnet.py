@@ -30,7 +30,7 @@ def resnet18(choose, *, input_shape=(32, 32, 3), classes=10, base: int | None = 
     """
     large = input_shape[0] > _LARGEST_CIFAR_FORM
     base = base or (64 if large else 16)
-    quantize, convolution = blocks(binary)
+    quantize, convolution = blocks("zero_alpha" if binary else "float")
     inputs = tf.keras.Input(input_shape)
     stream = choose("stem", base)
     x = FloatConv2D(stream, 7 if large else 3, 2 if large else 1, name="stem")(inputs)

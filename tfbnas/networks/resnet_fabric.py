@@ -124,7 +124,7 @@ def _stem(name: str, tensors: list[Any], base: int, binary: bool) -> Any:
 
 
 def _body(name: str, tensors: list[Any], channels: int, stride: int, binary: bool) -> Any:
-    quantize, convolution = blocks(binary)
+    quantize, convolution = blocks("zero_alpha" if binary else "float")
     x = quantize(name=f"{name}_step1")(tensors[0]) if binary else tensors[0]
     x = convolution(channels, 3, stride, name=f"{name}_conv1")(x)
     x = BatchNormalization(name=f"{name}_bn1")(x)
@@ -134,7 +134,7 @@ def _body(name: str, tensors: list[Any], channels: int, stride: int, binary: boo
 
 
 def _projection(name: str, tensors: list[Any], channels: int, stride: int, binary: bool) -> Any:
-    quantize, convolution = blocks(binary)
+    quantize, convolution = blocks("zero_alpha" if binary else "float")
     x = quantize(name=f"{name}_step")(tensors[0]) if binary else tensors[0]
     x = convolution(channels, 1, stride, name=f"{name}_conv")(x)
     return BatchNormalization(name=f"{name}_bn")(x)

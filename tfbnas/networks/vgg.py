@@ -35,7 +35,7 @@ def vgg11(choose, *, input_shape=(32, 32, 3), classes=10, base: int = 16, binary
             f"Expected images of at least 32x32 pixels for vgg11, which halves them five times. Received: "
             f"{input_shape[0]}x{input_shape[1]}; scale them (--data.image_size 32) or use resnet18."
         )
-    quantize, convolution = blocks(binary)
+    quantize, convolution = blocks("zero_alpha" if binary else "float")
     inputs = x = tf.keras.Input(input_shape)
     for index, (multiple, pool) in enumerate(_LAYERS, start=1):
         channels = choose(f"conv{index}", base * multiple)
