@@ -141,6 +141,9 @@ def _check(graph: Graph) -> None:
                 )
 
 
+_AS_IT_IS = Carried()
+
+
 class Deployment:
     """Builds the deploy form of one graph.
 
@@ -169,12 +172,12 @@ class Deployment:
         self._converted: dict[tuple[Key, Carried], Any] = {}
         self._tensors: dict[Key, Any] = {}
 
-    def read(self, call: Call, wanted: Carried = Carried()) -> Any:
+    def read(self, call: Call, wanted: Carried = _AS_IT_IS) -> Any:
         """What a layer reads first, in the form `wanted`. Default: as it is in the trained network."""
         return self._read(call.inputs[0], wanted, call)
 
     def tensor(self, call: Call) -> Any:
-        """What a layer reads first, as the deploy form has it: of the bits 0 and 1, the real tensor whose signs they are."""
+        """What a layer reads first, as the deploy form has it: in place of the bits 0 and 1, real numbers."""
         return self._tensors[call.inputs[0]]
 
     def is_only_binarised(self, call: Call, form: Carried) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import larq as lq
 import tensorflow as tf
 
@@ -9,7 +11,7 @@ from tfbnas.errors import UserError, nearest
 from tfbnas.layers.convolution import BinaryConv2D, FloatConv2D, SignConv2D
 from tfbnas.layers.quantizers import LearnedStep
 
-Layer = tf.keras.layers.Layer
+Layer: TypeAlias = tf.keras.layers.Layer
 
 _WAYS: dict[str, tuple[type[Layer], type[Layer]]] = {
     "zero_alpha": (LearnedStep, BinaryConv2D),

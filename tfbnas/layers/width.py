@@ -181,7 +181,7 @@ class OpenLayer(tf.keras.layers.Layer):
         return int(input_shape[-1]) if self._open_input is None else self._open_input
 
     def add_sized_weight(
-        self, name: str, dimensions: Sequence[Channels], initializer, *, trainable: bool = True, constraint=None
+        self, name: str, dimensions: Sequence[Channels], initializer, *, trainable=True, constraint=None
     ):
         """Like `add_weight`, for dimensions of which some may be open.
 

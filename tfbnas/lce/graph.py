@@ -1,4 +1,4 @@
-"""A functional Keras model as a flat list of layer calls with their neighbours, and a model rebuilt from such a list."""
+"""A functional Keras model as a list of layer calls with their neighbours, and a model rebuilt from such a list."""
 
 from __future__ import annotations
 

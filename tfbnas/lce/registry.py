@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import larq as lq
 import numpy as np
@@ -13,7 +13,7 @@ import tensorflow as tf
 if TYPE_CHECKING:
     from tfbnas.lce.graph import Call
 
-Layer = tf.keras.layers.Layer
+Layer: TypeAlias = tf.keras.layers.Layer
 
 
 @dataclass(frozen=True)
