@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--audit-only", action="store_true", help="show the operators and sizes, write nothing")
     parser.add_argument("--images", type=Path, help=".npy file of preprocessed images to compare the outputs on")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest relative error (default: 1e-4)")
-    parser.add_argument("--allow", nargs="*", default=[], metavar="LAYER", help="binary layers that may come out float")
+    parser.add_argument("--allow", nargs="*", default=[], metavar="LAYER", help="quantised layers that may be float")
     options = parser.parse_args(arguments)
     if options.out is None and not options.audit_only:
         parser.error("expected a file to write, OUT.tflite, or --audit-only")
