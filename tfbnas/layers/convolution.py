@@ -128,7 +128,7 @@ class SignConv2D(_SizedConvolution, lq.layers.QuantConv2D):
         self.kernel_constraint = tf.keras.constraints.get(kernel_constraint)
 
     def call(self, inputs):
-        kernel, channels = self.kernel_quantizer(self.kernel), self._dimensions[2]
+        kernel, channels = self.kernel_quantizer(tf.convert_to_tensor(self.kernel)), self._dimensions[2]
         if isinstance(channels, OpenWidth) and channels.mask is not None:
             # The sign of a masked channel is as large as that of another, and so is its padding.
             kernel *= tf.cast(channels.mask(), kernel.dtype)[:, None]

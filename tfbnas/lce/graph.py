@@ -198,7 +198,7 @@ def _walk(model: tf.keras.Model, scope: str, known: dict[int, Key], calls: list[
                 continue
             alternatives = getattr(layer, "alternatives", ())
             if alternatives:
-                sources = [key for module, *choice in alternatives for key in inside(module, (*when, tuple(choice)))]
+                sources = [key for module, *choice in alternatives for key in inside(module, _under(when, *choice))]
             keys = [(scope, id(tensor)) for tensor in targets]
             known.update(zip(map(id, targets), keys, strict=True))
 
@@ -207,9 +207,13 @@ def _walk(model: tf.keras.Model, scope: str, known: dict[int, Key], calls: list[
 
             arguments = tf.nest.map_structure(refer, (node.call_args, node.call_kwargs))
             # One alternative is there or not, and its output with it; of several, one is there.
-            own = (*when, tuple(alternatives[0][1:])) if len(alternatives) == 1 else when
+            own = _under(when, *alternatives[0][1:]) if len(alternatives) == 1 else when
             calls.append(Call(layer, layer.name, sources, keys, arguments, own))
     return known
+
+
+def _under(when: When, name: str, candidate: int) -> When:
+    return (*when, (name, candidate))
 
 
 def redirect(call: Call, old: Key, new: Key) -> None:

@@ -130,8 +130,8 @@ def exact_rules_of(layer: Layer) -> Rules:
 
 
 def kind_of(layer: Layer) -> str | None:
-    """The kind of a layer's operation; None for a layer that costs nothing."""
-    kind = rules_of(layer).kind
+    """The kind of a layer's operation; None for a layer that costs nothing, or nothing but what is in it."""
+    kind = None if getattr(layer, "alternatives", ()) else rules_of(layer).kind
     return kind(layer) if callable(kind) else kind
 
 
