@@ -168,6 +168,21 @@ def test_expects_the_cost_of_what_its_probabilities_draw(row, undisturbed):
     assert search.cost().shape == () and float(search.cost()) == pytest.approx(mean, abs=tolerance)
 
 
+def test_several_budgets(row, data):
+    """What comes out is within all of them; logs and bar have the expected cost of each."""
+    limit = (
+        1.02
+        * row.method.search.least_costs(row.make().template, [Budget(Memory("deployed"), 1.0)], row.make().settings)[0]
+    )
+    search = row.make(budget=[row.budget, Budget(Memory("deployed"), limit)])
+    search.compile(**search.optimizers(data[0]))
+    history = search.fit(*data, verbose=False).history
+    found = search.architecture()
+    assert len(search.costs()) == len(search.budgets) == 2 and search.budget == row.budget
+    assert Memory("deployed").of(found) <= limit and history["cost_2"][0] > history["cost"][0]
+    assert set(search.shown({"cost": 1.0, "cost_2": 1.0})) >= {"cost", "cost_2"}
+
+
 def test_least_costs_are_those_that_a_search_can_end_with(row, undisturbed):
     search, _, _ = undisturbed
     (least,) = row.method.search.least_costs(search.template, search.budgets, search.settings)
