@@ -1,9 +1,9 @@
 """Costs that are sums over the operators of the deployed network, where neighbours decide what an operator is.
 
-Whether a module quantises its input, or writes bits, depends on the modules around it: not a sum over modules. But it
-depends on little of them. A module's share is remembered under what it depends on, so that most networks of a search
-are priced without looking at a layer; where a share is not known yet, the whole network is looked at, once for all of
-its modules. Nothing is built: the layers of equal modules are made once.
+Whether a module quantises its input, or writes bits, depends on the modules around it, but on little of them. What it
+costs is remembered under just that. So most networks of a search are priced without looking at a layer. Where the cost
+of a module is not known yet, the whole network is looked at, once for all of its modules. Nothing is built: the layers
+of equal modules are made once.
 """
 
 from __future__ import annotations

@@ -18,11 +18,10 @@ def why_float(declared: Declared) -> tuple[str, str]:
     layer = declared.layer
     quantizer = input_quantizer(layer)
     if not declared.is_binary:
-        name = "input" if declared.kernel_bits == 32 else "kernel"
         return (
             f"it declares {declared.precision} (inputs x weights), and Larq Compute Engine has operators for 1 bit x 1 "
             "bit only: the layer is as large and as slow as a float one",
-            f"use ste_sign as {name}_quantizer, or leave the layer in full precision",
+            "use ste_sign as input_quantizer and kernel_quantizer, or leave the layer in full precision",
         )
     if (known := rules_of(layer).no_operator) is not None:
         return known

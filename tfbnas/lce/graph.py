@@ -196,7 +196,7 @@ def _walk(model: tf.keras.Model, scope: str, known: dict[int, Key], calls: list[
             if is_functional(layer):
                 known.update(zip(map(id, targets), inside(layer, when), strict=True))
                 continue
-            alternatives: tuple[tuple[Any, ...], ...] = getattr(layer, "alternatives", ())
+            alternatives: Any = getattr(layer, "alternatives", ())
             if alternatives:
                 sources = [key for module, *choice in alternatives for key in inside(module, _under(when, *choice))]
             keys = [(scope, id(tensor)) for tensor in targets]
