@@ -31,7 +31,7 @@ import tensorflow as tf
 from tfbnas.architecture import Architecture
 from tfbnas.costs import Budget, largest_within, trace
 from tfbnas.errors import UserError
-from tfbnas.layers.resizing import make_growable, resize
+from tfbnas.layers.resizing import resize
 from tfbnas.layers.width import OpenWidth
 from tfbnas.networks import construct
 from tfbnas.search import dms_widths, logistic
@@ -165,31 +165,17 @@ class DMS(Search):
     def choices(self) -> dict[str, dict[str, Any]]:
         """What is known of each width at the end of a round.
 
-        "value" is mu and "sigma" that of the round; the band is one sigma wide on both sides. "candidates" are ratios
-        anchored at that mu, with their "probabilities", "candidate_channels", and the "masses" of the logistic
-        distribution within their ranges. "ratio" is what the closed width has of its base.
+        "value" is mu and "sigma" that of the round; the band is one sigma wide on both sides. "candidates" are the
+        ratios around that mu, "masses" what the logistic distribution has within their ranges. "ratio" is what the
+        closed width has of its base.
         """
-        closed, sigma = self.architecture().choices, self.last_round.sigma
-        ratios = logistic.candidates(self.mu, sigma, self.settings.minimal_ratio)
-        probabilities = tf.exp(logistic.log_probabilities(ratios, self.mu, sigma)).numpy()
-        masses = logistic.masses(ratios, self.mu, sigma).numpy()
-        channels = channels_of(ratios.numpy(), self.base[:, None])
-        return {
-            width.name: {
-                "value": mu,
-                "low": mu - sigma,
-                "high": mu + sigma,
-                "closed": closed[width.name],
-                "base": width.base,
-                "candidates": ratios[index].numpy().tolist(),
-                "probabilities": probabilities[index].tolist(),
-                "masses": masses[index].tolist(),
-                "candidate_channels": channels[index].tolist(),
-                "sigma": sigma,
-                "ratio": closed[width.name] / width.base,
-            }
-            for index, (width, mu) in enumerate(zip(self._widths, self.mu.numpy().tolist(), strict=True))
-        }
+        return dms_widths.described(
+            self._widths,
+            self.mu.numpy(),
+            self.last_round.sigma,
+            self.architecture().choices,
+            minimum=self.settings.minimal_ratio,
+        )
 
     def record(self) -> dict[str, Any]:
         """The choices, and "epochs": loss and accuracy of each epoch of weights in the round."""
@@ -319,12 +305,6 @@ class DMS(Search):
             ),
             "architecture_optimizer": tf.keras.optimizers.Adam(own.architecture_learning_rate),
         }
-
-    def compile(self, weight_optimizer, *arguments, **keywords) -> None:
-        """See `Search.compile`; the moments of the weights grow with the widths."""
-        with self.distribute_strategy.scope():
-            weight_optimizer = make_growable(tf.keras.optimizers.get(weight_optimizer))
-        super().compile(weight_optimizer, *arguments, **keywords)
 
     def feed(self, train: Any, validation_data: Any, initial_epoch: int) -> dict[str, Any]:
         own = self.settings
