@@ -25,7 +25,9 @@ data.load = lambda name: replace(whole(name), train=whole(name).train.take(640, 
 
 def run(code: str, folder: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(tfbnas.__file__).parents[1])}
-    done = subprocess.run([sys.executable, "-c", FEWER + code], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", FEWER + code], cwd=folder, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
