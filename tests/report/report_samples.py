@@ -390,10 +390,10 @@ def drawn_at_random(path: Path, choices: dict[str, Any], network: str, *, candid
             for n, v in value.items()
         }
         history.append({**row, "seconds": 3.0, "choices": kept})
-    found = architecture("random", network, value)
+    found = architecture("dice", network, value)
     costs = (memory_limit(found=0.1 * MIB, expected=0.1 * MIB),)
-    put(path, "search", SearchResult("random", network, "Channels", costs, found, 36.0, history))
+    put(path, "search", SearchResult("dice", network, "Channels", costs, found, 36.0, history))
     trained = training("searched", "Random", "searched", 0, found, memory=0.1, level=0.7, epochs=6)
     put(path, "train-searched", trained)
-    (path / "settings.yaml").write_text(f"recipe: random_{network}\npreset: quick\ndata: {{name: cifar10}}\n")
+    (path / "settings.yaml").write_text(f"recipe: dice_{network}\npreset: quick\ndata: {{name: cifar10}}\n")
     return path

@@ -104,7 +104,7 @@ def test_latency_against_the_budget(tmp_path, narrow):
     samples.latency_budget(path, limit=2.5, cost=2.4)
     run = read(path)
     figure = drawn(memory, run, narrow)
-    expected = [row["latency"] for row in run.history]
+    expected = [row["cost"] for row in run.history]
     np.testing.assert_allclose(artist(figure, "cost").get_ydata(), expected)
     np.testing.assert_allclose(artist(figure, "budget").get_ydata(), 2.5)
     np.testing.assert_allclose(artist(figure, "found").get_ydata(), 2.4)
@@ -123,7 +123,7 @@ def test_a_cost_close_to_its_budget_does_not_look_far_from_it(run, away):
 
 
 def test_every_limited_cost_has_a_figure(run, narrow):
-    rows = [{**row, "multiply_adds": 3e6 + row["epoch"]} for row in run.history]
+    rows = [{**row, "cost_2": 3e6 + row["epoch"]} for row in run.history]
     costs = (*run.costs, Limited("multiply_adds", "million multiply-adds", 1e6, 4e6))
     several = replace(run, searches={"search": replace(run.search, history=rows, costs=costs)})
     first, second = history.costs(several, METHOD)

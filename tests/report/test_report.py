@@ -283,7 +283,7 @@ def test_a_method_without_a_module_has_all_shared_figures(tmp_path, modules):
     choices = dict.fromkeys(samples.FABRIC, True) if modules else samples.RESNET
     samples.drawn_at_random(tmp_path, choices, "resnet_fabric" if modules else "resnet18")
     content = Page(write(tmp_path))
-    assert ("ResNet Fabric" if modules else "ResNet-18") + ", searched with random on CIFAR-10" in content.text
+    assert ("ResNet Fabric" if modules else "ResNet-18") + ", searched with dice on CIFAR-10" in content.text
     assert "Search 12 epochs" in content.text and "could not be drawn" not in content.text
     figures = [attributes["id"] for tag, attributes in content.elements if tag == "figure"]
     chosen = ["fig-architecture" if modules else "fig-channels", "fig-choices"]
