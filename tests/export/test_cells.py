@@ -1,0 +1,26 @@
+"""Cells of deployable operations, exported: every binary convolution is one of Larq Compute Engine's."""
+
+import numpy as np
+import pytest
+from small_networks import randomise
+
+from tfbnas import networks
+from tfbnas.architecture import Architecture
+from tfbnas.export import audit, check, convert_model, deploy, parity
+from tfbnas.export.flatbuffer import operators
+from tfbnas.layers import BinaryConv2D
+
+TEMPLATE = Architecture("random", "cells", {}, (8, 8, 3), 4, {"depth": 3, "nodes": 2, "channels": 8})
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_drawn_cells_are_binary_as_they_declare(seed):
+    model = randomise(networks.build(networks.draw(TEMPLATE, np.random.default_rng(seed))), seed)
+    binary = [layer for layer in model.layers if isinstance(layer, BinaryConv2D)]
+    deployed = deploy(model)
+    flatbuffer = convert_model(deployed)
+    check(audit(flatbuffer, deployed))
+    names = [operator.name for operator in operators(flatbuffer)]
+    assert names.count("LceBconv2d") == len(binary) >= 6
+    if seed < 2:
+        parity(flatbuffer, deployed, model, images=np.random.default_rng(0).normal(size=(4, 8, 8, 3)))

@@ -1,0 +1,400 @@
+"""DCP-NAS: a binary child whose architecture follows its real-valued parent's tangent direction.
+
+Paper: Li et al., "DCP-NAS: Discrepant Child-Parent Neural Architecture Search for 1-bit CNNs", IJCV 2023; without its
+tangent (`distance_weight` 0) CP-NAS (Zhuo et al., 2020). A step: the parent's weights on one half of the images; the
+child's weights on the same ones, towards the parent's predictions; the parent's tangent on the other half, along which
+alpha steps; and from there alpha^ = alpha by the child's objective. Deviations from the paper:
+- the concluding formula has lost a minus, see `tangent`;
+- beta of each filter takes its closed form; kernels are standardised before their sign is taken, without a clip;
+- operations lag by their weights' mean square, not by their sum, which would call every small kernel less trained;
+- budgets: a penalty on the expected cost of the cells that DARTS' rule leaves, and closed cells that fit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfbnas import distribution
+from tfbnas.architecture import Architecture
+from tfbnas.costs import Budget
+from tfbnas.errors import UserError
+from tfbnas.search import darts, decoupling, tangent
+from tfbnas.search.base import Search
+from tfbnas.search.batches import epochs_of, steps_of
+from tfbnas.search.dcpnas_settings import Settings
+from tfbnas.search.losses import loss_of_each
+from tfbnas.search.open_operations import (
+    binary_kernels,
+    in_full_precision,
+    initialise,
+    kernels_of_operations,
+    opened_network,
+)
+from tfbnas.search.operation_costs import OperationCosts
+
+_MEANS = ("loss", "accuracy", "validation_loss", "validation_accuracy", "penalty", "distance", "cosine")
+_OF_ARCHITECTURE = _MEANS[2:]
+_TWINS = ("parent_optimizer", "parent_architecture_optimizer")
+
+
+class DCPNAS(Search):
+    """Searches the operations of a network's edges for a binary child beside its real-valued parent.
+
+    The paper's optimisers, for `compile`: of the weights SGD, of the architecture Adam, 6e-4, (0.5, 0.999).
+
+    Attributes:
+      network: The binary child with all operations open.
+      parent: The same network in full precision.
+      alpha: Variable `[edges, operations]`; an operation's weight is its softmax.
+      edges: Names of the choices, in the order of `alpha`.
+    """
+
+    method = "dcpnas"
+    settings_class = Settings
+    halves = True
+    choice_label = "Probability of the strongest operation"
+
+    def __init__(self, network: str, *, budget: Budget | Sequence[Budget], **arguments: Any):
+        super().__init__(network, budget=budget, **arguments)
+        self.network, opened = opened_network(self.template)
+        self.parent, of_parent = opened_network(in_full_precision(self.template))
+        self.candidates = tuple((name, choice.candidates) for name, choice in opened.items())
+        self.priced = OperationCosts(self.template, self.budgets, self.network, dict(self.candidates))
+        self._check_budgets()
+        initialise(self.network, self.seed)
+        initialise(self.parent, self.seed)
+        shape = (len(self.candidates), len(self.candidates[0][1]))
+        seed = [self.seed, 0]
+        self.alpha = tf.Variable(1e-3 * tf.random.stateless_normal(shape, seed), name="alpha")
+        self.strength = tf.Variable(tf.zeros(shape), name="strength", trainable=False)
+        self.lagging = tf.Variable(tf.zeros(shape, tf.bool), name="lagging", trainable=False)
+        self.last = tf.Variable(tf.zeros(shape), name="last", trainable=False)
+        self.offsets = tf.Variable(tf.zeros([len(self.budgets)]), name="offsets", trainable=False)
+        self.latest_costs = tf.Variable(tf.zeros([len(self.budgets)]), name="latest_costs", trainable=False)
+        self.tangents = tf.Variable(tf.zeros([2]), name="tangents", trainable=False)
+        self.steps = tf.Variable(0, dtype=tf.int64, name="steps", trainable=False)
+        self.warm = tf.Variable(False, name="warm", trainable=False)
+        self._probabilities: tf.Tensor | None = None
+        for choices in (opened, of_parent):
+            for number, choice in enumerate(choices.values()):
+                choice.weights = functools.partial(self._weights, number)
+        self._means = {name: tf.keras.metrics.Mean(name) for name in _MEANS}
+
+    @classmethod
+    def least_costs(cls, template: Architecture, budgets: Sequence[Budget], settings: Any) -> list[float | None]:
+        model, opened = opened_network(template)
+        priced = OperationCosts(template, budgets, model, {name: one.candidates for name, one in opened.items()})
+        return priced.least(settings.edges_per_node)
+
+    @classmethod
+    def least_text(cls, template: Architecture, settings: Any) -> str:
+        return f"{template.network} with the cheapest operation on every edge that is kept"
+
+    def _check_budgets(self) -> None:
+        for least, budget in zip(self.priced.least(self.settings.edges_per_node), self.budgets, strict=True):
+            if least > budget.limit:
+                raise UserError(
+                    f"Expected a budget of at least {least:.6g} {budget.cost.unit}, the cost of "
+                    f"{self.least_text(self.template, self.settings)}. Received: limit={budget.limit:.6g}."
+                )
+
+    # What was found so far.
+
+    @property
+    def edges(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.candidates)
+
+    @property
+    def state(self) -> list[tf.Variable]:
+        steps = [self.steps, self.tangents, self.offsets, self.latest_costs]
+        return [self.alpha, self.strength, self.lagging, self.last, *steps]
+
+    def tracked(self) -> dict[str, Any]:
+        twins = {name: getattr(self, name) for name in _TWINS if hasattr(self, name)}
+        return {**super().tracked(), "parent": self.parent, **twins}
+
+    def probabilities(self) -> np.ndarray:
+        """Of each operation of each edge, `[edges, operations]`."""
+        return tf.nn.softmax(self.alpha).numpy()
+
+    def closed(self) -> dict[str, str]:
+        """The operations that DARTS' rule leaves, whatever they cost."""
+        rows = dict(zip(self.edges, self.probabilities(), strict=True))
+        return darts.close(rows, dict(self.candidates), edges_per_node=self.settings.edges_per_node)
+
+    def architecture(self) -> Architecture:
+        """The present best, closed by DARTS' rule, with cheaper operations as far as the budgets ask for them."""
+        return replace(self.template, choices=self.priced.within(self.closed(), self.probabilities()))
+
+    def costs(self) -> list[float]:
+        """Expected cost of each budget, of the cells that DARTS' rule leaves."""
+        return self._expected(tf.nn.softmax(self.alpha), self.priced.offsets(self.closed())).numpy().tolist()
+
+    def _expected(self, probabilities: tf.Tensor, offsets: Any) -> tf.Tensor:
+        return self.priced.expected(probabilities, offsets, edges_per_node=self.settings.edges_per_node)
+
+    def choices(self) -> dict[str, dict[str, Any]]:
+        """Of each edge: "value" is the largest weight of an operation but "none"; "entropy" is that of the weights.
+
+        "weights" are the softmax of alpha, by which the open network mixes; "probabilities" those of what an edge has
+        when the cells are closed: nothing where DARTS' rule drops it, else an operation as probable as it weighs. An
+        edge that is kept in any case has no candidate "none".
+        """
+        closed, kept = self.architecture().choices, self.closed()
+        nodes = darts.nodes_of(self.edges)
+        found = {}
+        for (name, operations), row in zip(self.candidates, self.probabilities().astype(float), strict=True):
+            weights = dict(zip(operations, row.tolist(), strict=True))
+            real = {operation: weight for operation, weight in weights.items() if operation != darts.NONE}
+            total = sum(real.values())
+            shares = {one: weight / total if kept[name] != darts.NONE else 0.0 for one, weight in real.items()}
+            if len(nodes[name.rpartition("/")[0]]) > self.settings.edges_per_node:
+                shares = {darts.NONE: float(kept[name] == darts.NONE), **shares}
+            found[name] = {
+                "value": max(real.values()),
+                "closed": closed[name],
+                "candidates": list(shares),
+                "probabilities": list(shares.values()),
+                "weights": weights,
+                "entropy": float(darts.entropy(row)),
+            }
+        return found
+
+    def record(self) -> dict[str, Any]:
+        """The choices, and the `condition`."""
+        return {**super().record(), **self.condition()}
+
+    def scalars(self) -> dict[str, float]:
+        return {**super().scalars(), **self.condition()}
+
+    def condition(self) -> dict[str, float]:
+        """How far the two tangents are apart, and how near the cells are to a collapse to identities."""
+        distance, cosine = self.tangents.numpy().tolist()
+        operations = list(self.closed().values())
+        return {
+            "distance": distance,
+            "cosine": cosine,
+            "entropy": float(np.mean(darts.entropy(self.probabilities()))),
+            "identity_edges": float(operations.count("identity")),
+        }
+
+    def shown(self, logs: Mapping[str, float]) -> dict[str, str | None]:
+        hidden = ("distance", "cosine", "identity_edges", "penalty")
+        return {**super().shown(logs), **dict.fromkeys(hidden)}
+
+    # Training.
+
+    @property
+    def architecture_variables(self) -> list[tf.Variable]:
+        return [self.alpha]
+
+    def optimizers(self, train: Any) -> dict[str, Any]:
+        """SGD with a cosine to zero, and Adam for the architecture."""
+        own = self.settings
+        schedule = tf.keras.optimizers.schedules.CosineDecay(
+            own.learning_rate, own.epochs * steps_of(train, own.batch_size)
+        )
+        return {
+            "weight_optimizer": tf.keras.optimizers.SGD(
+                schedule, momentum=own.momentum, weight_decay=own.weight_decay or None
+            ),
+            "architecture_optimizer": tf.keras.optimizers.Adam(
+                own.architecture_learning_rate, 0.5, 0.999, weight_decay=own.architecture_weight_decay or None
+            ),
+        }
+
+    def compile(self, weight_optimizer, architecture_optimizer=None, loss=None, metrics=None, **kwargs) -> None:
+        """Configures the updates of the child, see `Search.compile`; those of the parent are configured alike."""
+        super().compile(weight_optimizer, architecture_optimizer, loss, metrics, **kwargs)
+        with self.distribute_strategy.scope():
+            self.parent_optimizer = _twin(self.optimizer, self.parent.trainable_variables)
+            self.parent_architecture_optimizer = _twin(self.architecture_optimizer, [self.alpha])
+
+    def feed(self, train: Any, validation_data: Any, initial_epoch: int) -> dict[str, Any]:
+        own = self.settings
+        if validation_data is None:
+            raise UserError("Expected `validation_data`, the images of the architecture. Received: none.")
+        steps = min(steps_of(data, own.batch_size) for data in (train, validation_data))
+
+        def one_epoch(index: tf.Tensor) -> tf.data.Dataset:
+            halves = (
+                epochs_of(data, own.batch_size, self.seed + place, index, 1).take(steps)
+                for place, data in enumerate((train, validation_data))
+            )
+            return tf.data.Dataset.zip(tuple(halves))
+
+        batches = tf.data.Dataset.range(initial_epoch, own.epochs).flat_map(one_epoch).prefetch(4)
+        return {"x": batches, "steps_per_epoch": steps, "callbacks": [_Epochs(own.warm_up_epochs)]}
+
+    def train_step(self, data):
+        """A batch of each half: updates the weights of parent and child, and, after the warm-up, the architecture."""
+        (images, labels), (held, held_labels) = data
+        self.steps.assign_add(1)
+        parent_logits = self.parent_step(images, labels)
+        loss, logits = self.child_step(images, parent_logits)
+        found = tf.cond(
+            self.warm,
+            lambda: {name: tf.zeros([]) for name in _OF_ARCHITECTURE},
+            lambda: self.architecture_step(held, held_labels),
+        )
+        share = 1.0 - tf.cast(self.warm, tf.float32)
+        for name, value in {"loss": loss, "accuracy": _accuracy(labels, logits), **found}.items():
+            self._means[name].update_state(value, sample_weight=share if name in _OF_ARCHITECTURE else 1.0)
+        costs = dict(zip(self.cost_names, tf.unstack(self.latest_costs), strict=True))
+        return {name: mean.result() for name, mean in self._means.items()} | costs
+
+    def parent_step(self, images, labels) -> tf.Tensor:
+        """One update of the parent's weights; returns its logits."""
+        variables = self.parent.trainable_variables
+        with self._mixing(tf.nn.softmax(self.alpha)), tf.GradientTape() as tape:
+            logits = self.parent(images, training=True)
+            loss = tf.reduce_mean(loss_of_each(self.loss, labels, logits))
+        self.parent_optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return logits
+
+    def child_step(self, images, parent_logits) -> tuple[tf.Tensor, tf.Tensor]:
+        """One update of the child's weights by -G + mu L_R; returns that loss and its logits."""
+        variables = self.network.trainable_variables
+        with self._mixing(tf.nn.softmax(self.alpha)), tf.GradientTape() as tape:
+            logits = self.network(images, training=True)
+            loss = -tf.reduce_mean(tangent.agreement(parent_logits, logits))
+            if self.settings.reconstruction_weight:
+                errors = [decoupling.reconstruction_error(kernel) for kernel in binary_kernels(self.network)]
+                loss += self.settings.reconstruction_weight * tf.add_n(errors)
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return loss, logits
+
+    def architecture_step(self, images, labels) -> dict[str, tf.Tensor]:
+        """One step of alpha along the parent's tangent, and one of alpha^ by L; returns what is logged."""
+        own = self.settings
+        parent, parent_logits = self.parent_tangent(images, labels)
+        self.parent_architecture_optimizer.apply_gradients([(-parent, self.alpha)])
+        child, hessian, logits, agreement = self.child_tangent(images, parent_logits)
+        gradient = tangent.objective_gradient(parent, child, hessian, weight=own.distance_weight, kind=own.distance)
+        with tf.GradientTape() as tape:
+            costs = self._expected(tf.nn.softmax(self.alpha), self.offsets)
+            penalties = [one.penalty(cost) for one, cost in zip(self.budgets, tf.unstack(costs), strict=True)]
+            penalty = tf.add_n(penalties)
+        gradient += tape.gradient(penalty, self.alpha, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        self._move(gradient)
+        self.latest_costs.assign(self._expected(tf.nn.softmax(self.alpha), self.offsets))
+        return {
+            "validation_loss": -agreement,
+            "validation_accuracy": _accuracy(labels, logits),
+            "penalty": penalty,
+            "distance": tangent.distance(parent, child, own.distance),
+            "cosine": tangent.cosine(parent, child),
+        }
+
+    def _move(self, gradient: tf.Tensor) -> None:
+        """The optimiser's step; less trained operations are tracked back towards where they were."""
+        own = self.settings
+        before = self.alpha.read_value()
+        if own.decoupled:
+            rates = {"rate": own.back_tracking_rate, "step": own.strength_rate}
+            self.strength.assign(decoupling.next_strength(self.strength, gradient, self.last, self.lagging, **rates))
+        self.architecture_optimizer.apply_gradients([(gradient, self.alpha)])
+        if own.decoupled:
+            rate = own.back_tracking_rate
+            self.alpha.assign(decoupling.tracked_back(self.alpha, before, self.strength, self.lagging, rate))
+            self.last.assign(before)
+
+    def parent_tangent(self, images, labels) -> tuple[tf.Tensor, tf.Tensor]:
+        """g_P, and the parent's logits."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(self.alpha)
+            with self._mixing(tf.nn.softmax(self.alpha)):
+                logits = self.parent(images, training=True)
+            value = -tf.reduce_mean(loss_of_each(self.loss, labels, logits))
+        return distribution.means([tape.gradient(value, self.alpha)])[0], logits
+
+    def child_tangent(self, images, parent_logits) -> tuple[tf.Tensor, tangent.Product, tf.Tensor, tf.Tensor]:
+        """g_G; the product of H_G, as `curvature` says; the child's logits; the mean of G.
+
+        Every example has a copy of alpha^ of its own, so that one backward pass gives the gradient of each.
+        """
+        copies = tf.tile(self.alpha.read_value()[None], [tf.shape(images)[0], 1, 1])
+        with tf.GradientTape(persistent=self.settings.curvature == "sampled", watch_accessed_variables=False) as tape:
+            tape.watch(copies)
+            with self._mixing(tf.nn.softmax(copies)):
+                logits = self.network(images, training=True)
+            each = tangent.agreement(parent_logits, logits)
+        rows = tape.gradient(each, copies)
+        child, agreement = distribution.means([tf.reduce_mean(rows, axis=0), tf.reduce_mean(each)])
+        curvature = self.settings.curvature
+        if curvature == "sampled":
+            residual = tangent.sampled_residual(logits, tf.stack([tf.cast(self.seed, tf.int64), self.steps]))
+            rows = tape.gradient(logits, copies, output_gradients=residual)
+
+        def logits_of(alpha: tf.Tensor) -> tf.Tensor:
+            with self._mixing(tf.nn.softmax(alpha)):
+                return self.network(images, training=True)
+
+        def agreement_of(alpha: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_mean(tangent.agreement(parent_logits, logits_of(alpha)))
+
+        hessian = tangent.hessian(curvature, rows, logits_of, agreement_of, self.alpha.read_value())
+        return child, lambda vector: distribution.means([hessian(vector)])[0], logits, agreement
+
+    def settle(self) -> None:
+        """What changes between epochs: which operations lag, and what cells cost beside their operations."""
+        norms, has_weights = np.zeros(self.alpha.shape, np.float32), np.zeros(self.alpha.shape, bool)
+        for edge, place, kernels in kernels_of_operations(self.network, self.edges):
+            norms[edge, place] = float(decoupling.mean_square(kernels))
+            has_weights[edge, place] = True
+        share = self.settings.lagging_share if self.settings.decoupled else 0.0
+        self.lagging.assign(decoupling.less_trained(tf.constant(norms), tf.constant(has_weights), share))
+        self.offsets.assign(self.priced.offsets(self.closed()))
+        self.latest_costs.assign(self._expected(tf.nn.softmax(self.alpha), self.offsets))
+
+    @contextlib.contextmanager
+    def _mixing(self, probabilities: tf.Tensor) -> Iterator[None]:
+        """All operations of a forward pass are weighed by these, `[(batch,) edges, operations]`."""
+        self._probabilities = probabilities
+        try:
+            yield
+        finally:
+            self._probabilities = None
+
+    def _weights(self, edge: int) -> tf.Tensor:
+        if self._probabilities is None:
+            return tf.nn.softmax(self.alpha[edge])
+        probabilities = self._probabilities
+        if probabilities.shape.rank == 2:
+            return probabilities[edge]
+        return tf.transpose(probabilities[:, edge])[:, :, None, None, None]
+
+
+class _Epochs(tf.keras.callbacks.Callback):
+    """Begins and ends the warm-up; gives the logs the condition of the cells."""
+
+    def __init__(self, warm_up_epochs: int):
+        super().__init__()
+        self._supports_tf_logs = True  # else Keras would wait for the numbers of every step
+        self.warm_up_epochs = warm_up_epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.warm.assign(epoch < self.warm_up_epochs)
+        self.model.settle()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.tangents.assign([logs["distance"], logs["cosine"]])
+        logs.update(self.model.condition(), **dict(zip(self.model.cost_names, self.model.costs(), strict=True)))
+
+
+def _twin(optimizer: tf.keras.optimizers.Optimizer, variables: Sequence[tf.Variable]) -> tf.keras.optimizers.Optimizer:
+    """An optimiser of the same configuration, with a state of its own."""
+    twin = type(optimizer).from_config(optimizer.get_config())
+    distribution.update_locally(twin).build(list(variables))
+    return twin
+
+
+def _accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(tf.keras.metrics.sparse_categorical_accuracy(labels, logits))
