@@ -195,11 +195,39 @@ class SegmentationSettings(CnfSettings):
     segmentation: ClassVar[bool] = True
 
 
+@dataclass
+class CellsSettings(NetworkSettings):
+    """The network that is searched: normal and reduction cells.
+
+    Attributes:
+      depth: Number of cells.
+      channels: Of a node in the first cells, a multiple of 16; doubled by each of the two reduction cells.
+      nodes: Of a cell, each with an edge from both inputs and every node in front of it.
+      operations: deployable (what Larq Compute Engine runs in binary), or paper (with depthwise convolutions).
+      binarisation: zero_alpha ({0, alpha} activations, standardised kernels) or sign (both -1 and +1).
+    """
+
+    family: str = "cells"
+    depth: int = 8
+    channels: int = 16
+    nodes: int = 4
+    operations: Literal["deployable", "paper"] = "deployable"
+    binarisation: Binarisation = "zero_alpha"
+
+    baselines: ClassVar[type] = ModuleBaselines
+
+    def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        if not self.is_own:
+            return super().references()
+        return {"plain": ("cells of 3x3 convolutions", self.builder_options())}
+
+
 FAMILIES: dict[str, type[NetworkSettings]] = {
     "resnet18": ResNet18Settings,
     "vgg11": Vgg11Settings,
     "resnet_fabric": FabricSettings,
     "cnf": CnfSettings,
     "cnf_segmentation": SegmentationSettings,
+    "cifar10": CellsSettings,
 }
 """By the name that a recipe has behind its method's."""
