@@ -45,6 +45,9 @@ class Flips(tf.keras.callbacks.Callback):
         # Compiled once: kernels whose widths change are read in their present shapes.
         self._signs = tf.function(lambda: [layer.kernel_quantizer(layer.kernel) > 0 for layer in layers])
         self._any = bool(layers)
+        if self._any:  # traced before the first step, whose time Keras compares with that of its callbacks
+            signs = self._signs()
+            _changed(signs, signs)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._reset()

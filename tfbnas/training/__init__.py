@@ -15,6 +15,7 @@ from tfbnas.layers.resizing import make_growable
 from tfbnas.layers.width import aligned_activations
 from tfbnas.networks import build
 from tfbnas.precision import precision as in_precision
+from tfbnas.training.optimizers import WarmUp as WarmUp
 from tfbnas.training.optimizers import binary_kernels as binary_kernels
 from tfbnas.training.optimizers import weight_optimizer as weight_optimizer
 
