@@ -147,7 +147,7 @@ def test_layers_say_which_kernels_are_binary():
 
 
 def test_a_network_without_binary_kernels_is_trained_by_sgd(image_batches):
-    model = training.trainable(replace(SMALL, options={"binary": False}))
+    model = training.trainable(replace(SMALL, options={"binarisation": "float"}))
     training.compile_with(model, optimizer_of(model))
     steps(model, image_batches(16, batch=8))
     assert not model.optimizer.members[0]._index_dict

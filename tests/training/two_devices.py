@@ -35,9 +35,9 @@ def train(losses):
 
 def dms(losses):
     own = {"budget": Budget(Memory(), 700.0), "input_shape": common.SHAPE, "classes": common.CLASSES}
-    search = DMS("chain", **own)
+    search = DMS("chain", rounds=2, weight_epochs=1, **own)
     search.compile(both(search.network), common.sgd())
-    search.fit(common.batches(), common.batches(), rounds=2, weight_epochs=1, callbacks=[losses], verbose=False)
+    search.fit(common.batches(), common.batches(), callbacks=[losses], verbose=False)
     assert len(search.optimizer.members[0]._index_dict) == 1
     return [*search.network.weights, search.mu, *search.optimizer.variables]
 
