@@ -1,6 +1,6 @@
-"""Channel interactions as actions of a policy: pure functions (CI-BCNN, appendix A, with its print errors corrected).
+"""Channel interactions as actions of a policy: pure functions (CI-BCNN, appendix A, print errors corrected).
 
-The graphs of all layers are one tensor `[.., layers, blocks, size, size]`, teacher by student within blocks of channels;
+The graphs of all layers are one tensor `[.., layers, blocks, size, size]`, teacher by student in blocks of channels;
 a dimension in front holds roll-outs. Layers with fewer blocks are filled up with pairs that are not allowed.
 """
 
