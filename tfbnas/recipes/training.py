@@ -94,7 +94,7 @@ def train_stage(context: Context, task: Training) -> TrainingResult:
                 epochs=settings.epochs,
                 initial_epoch=done,
                 steps_per_epoch=images.train.steps(settings.batch_size),
-                callbacks=[Flips(), *callbacks],
+                callbacks=[*([Flips()] if context.devices.strategy is None else []), *callbacks],
                 verbose=0,
             )
 
