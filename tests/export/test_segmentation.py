@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from small_networks import randomise
 
-from tfbnas.export import ExportError, deploy, export, parity
+from tfbnas.export import ExportError, export, parity
 from tfbnas.export.rounding import agree
 from tfbnas.networks.cnf import cnf
 
@@ -80,8 +80,10 @@ def test_float_network_is_plain_tflite(exported):
 def test_other_weights_are_found(exported):
     binary, _, images, _, result = exported
     other = fabric(binary, seed=9)
-    with pytest.raises(ExportError, match="differs from the trained model on .*different at .* % of its pixels"):
-        parity(result.flatbuffer, deploy(fabric(binary)), other, images=images)
+    # With one thread a bit of the deploy form falls on the other side of its threshold: then that form is named first.
+    named = "differs from the (trained model|deploy form) on"
+    with pytest.raises(ExportError, match=f"{named} .*different at .* % of its pixels"):
+        parity(result.flatbuffer, result.deployed, other, images=images)
 
 
 def test_pixels_between_two_classes_are_no_difference():
