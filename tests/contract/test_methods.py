@@ -63,6 +63,7 @@ METHODS = [
     ),
     Row("random", {"candidates": 3, "learning_rate": 0.05}, Budget(Memory(), 1200.0)),
     Row("dcpnas", {"epochs": 3, **MOVING}, Budget(Memory(), 3500.0), "cells", CELLS),
+    Row("cpnas", {"epochs": 3, **MOVING}, Budget(Memory(), 3500.0), "cells", CELLS),
 ]
 
 

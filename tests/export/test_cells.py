@@ -13,7 +13,7 @@ from tfbnas.layers import BinaryConv2D
 TEMPLATE = Architecture("random", "cells", {}, (8, 8, 3), 4, {"depth": 3, "nodes": 2, "channels": 8})
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(4))
 def test_drawn_cells_are_binary_as_they_declare(seed):
     model = randomise(networks.build(networks.draw(TEMPLATE, np.random.default_rng(seed))), seed)
     binary = [layer for layer in model.layers if isinstance(layer, BinaryConv2D)]
@@ -22,5 +22,5 @@ def test_drawn_cells_are_binary_as_they_declare(seed):
     check(audit(flatbuffer, deployed))
     names = [operator.name for operator in operators(flatbuffer)]
     assert names.count("LceBconv2d") == len(binary) >= 6
-    if seed < 2:
+    if seed == 0:
         parity(flatbuffer, deployed, model, images=np.random.default_rng(0).normal(size=(4, 8, 8, 3)))

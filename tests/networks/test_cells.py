@@ -142,7 +142,7 @@ def test_a_drawn_cell_has_two_edges_at_a_node_in_the_mean():
         kept = [name for name in found if name != NONE]
         assert len(kept) / 3000 == pytest.approx(2 / sources, abs=0.04)
         counts = [kept.count(name) / len(kept) for name in kind.candidates if name != NONE]
-        assert counts == pytest.approx([0.2] * 5, abs=0.05)
+        assert counts == pytest.approx([1 / 6] * 6, abs=0.05)
 
 
 def fans(model):

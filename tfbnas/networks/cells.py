@@ -22,7 +22,7 @@ from tfbnas.networks.choices import OpenOperation, Operation
 
 NONE = "none"
 OPERATIONS = {
-    "deployable": (NONE, "identity", "max_pool_3x3", "conv_1x1", "conv_3x3", "conv_5x5"),
+    "deployable": (NONE, "identity", "max_pool_3x3", "conv_1x1", "conv_3x3", "conv_5x5", "dil_conv_3x3"),
     "paper": (
         NONE,
         "identity",
@@ -78,11 +78,11 @@ def cells(
     Choices: "normal/nodeN/fromM" and "reduction/nodeN/fromM" for M < N, the operation of the edge; 4 nodes have 14.
 
     "deployable" operations run in binary on Larq Compute Engine, or are none of its operators: binary convolutions of
-    1x1, 3x3 and 5x5, max pool, identity. The inputs of its cells are binary 1x1 convolutions with a real-valued
-    shortcut around them, the sum of the nodes: without it every gradient would pass all quantisers of a deep
-    super-network. "paper" has depthwise-separable and dilated convolutions, average pools, and float 1x1 convolutions
-    for the cells' inputs; Larq Compute Engine runs the depthwise ones in float. In both an identity of stride 2 is a
-    1x1 convolution.
+    1x1, 3x3, 5x5 and dilated 3x3, max pool, identity. The inputs of its cells are binary 1x1 convolutions with a
+    real-valued shortcut around them, the sum of the nodes: without it every gradient would pass all quantisers of a
+    deep super-network. "paper" has depthwise-separable and dilated convolutions, average pools, and float 1x1
+    convolutions for the cells' inputs; Larq Compute Engine runs the depthwise ones in float. In both an identity of
+    stride 2 is a 1x1 convolution.
 
     Args:
       choose: `choose(name, Edge(...))` gives the name of an operation, or an OpenOperation.
@@ -271,7 +271,8 @@ def _makers(channels: int, stride: int, style: _Style, is_open: bool) -> dict[st
     for size in (1, 3, 5):
         found[f"conv_{size}x{size}"] = functools.partial(_convolution, size, channels, stride, style)
         found[f"sep_conv_{size}x{size}"] = functools.partial(_separable, size, channels, stride, style)
-        found[f"dil_conv_{size}x{size}"] = functools.partial(_depthwise, size, 2, channels, stride, style)
+        dilated = functools.partial(_dilated, pool) if style.has_shortcuts else functools.partial(_depthwise, rate=2)
+        found[f"dil_conv_{size}x{size}"] = functools.partial(dilated, size, channels, stride, style)
     return found
 
 
@@ -290,19 +291,28 @@ def _pool(layer: Any, stride: int, style: _Style, name: str, x: Any) -> Any:
     return x if style.has_shortcuts else BatchNormalization(name=f"{name}_bn")(x)
 
 
-def _convolution(size: int, channels: int, stride: int, style: _Style, name: str, x: Any) -> Any:
+def _convolution(size: int, channels: int, stride: int, style: _Style, name: str, x: Any, *, rate: int = 1) -> Any:
     quantize, convolution = blocks(style.binarisation)
     x = quantize(name=f"{name}_step")(x)
-    x = convolution(channels, size, stride, name=f"{name}_conv")(x)
+    dilation = {"dilation_rate": rate} if rate > 1 else {}
+    x = convolution(channels, size, stride, name=f"{name}_conv", **dilation)(x)
     return BatchNormalization(name=f"{name}_bn")(x)
 
 
+def _dilated(pool: Any, size: int, channels: int, stride: int, style: _Style, name: str, x: Any) -> Any:
+    """A dense convolution of every second pixel; where it has a stride, only those are left, side by side."""
+    if stride == 1:
+        return _convolution(size, channels, 1, style, name, x, rate=2)
+    x = pool(1, stride, name=f"{name}_pool")(x)
+    return _convolution(size, channels, 1, style, name, x)
+
+
 def _separable(size: int, channels: int, stride: int, style: _Style, name: str, x: Any) -> Any:
-    x = _depthwise(size, 1, channels, stride, style, f"{name}_first", x)
-    return _depthwise(size, 1, channels, 1, style, f"{name}_second", x)
+    x = _depthwise(size, channels, stride, style, f"{name}_first", x)
+    return _depthwise(size, channels, 1, style, f"{name}_second", x)
 
 
-def _depthwise(size: int, rate: int, channels: int, stride: int, style: _Style, name: str, x: Any) -> Any:
+def _depthwise(size: int, channels: int, stride: int, style: _Style, name: str, x: Any, *, rate: int = 1) -> Any:
     """A depthwise convolution and one of 1x1; each binary one has a quantiser in front and a normalisation behind."""
     quantize, _ = blocks(style.binarisation)
     x = quantize(name=f"{name}_depthwise_step")(x)

@@ -130,10 +130,13 @@ class ExportSettings:
     Attributes:
       images: Test images on which the exported model must agree with the trained one.
       tolerance: Largest relative error of the logits.
+      float_operators: Whether binary layers without a binary operator may run in float, for instance depthwise
+        convolutions; false refuses to export them.
     """
 
     images: int = 256
     tolerance: float = 1e-4
+    float_operators: bool = False
 
     def check(self) -> None:
         require_positive("export", images=self.images, tolerance=self.tolerance)

@@ -12,23 +12,19 @@ alpha steps; and from there alpha^ = alpha by the child's objective. Deviations 
 
 from __future__ import annotations
 
-import contextlib
-import functools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfbnas import distribution
-from tfbnas.architecture import Architecture
 from tfbnas.costs import Budget
 from tfbnas.errors import UserError
-from tfbnas.search import darts, decoupling, tangent
-from tfbnas.search.base import Search
+from tfbnas.search import decoupling, tangent
 from tfbnas.search.batches import epochs_of, steps_of
 from tfbnas.search.dcpnas_settings import Settings
+from tfbnas.search.edges import EdgeSearch
 from tfbnas.search.losses import loss_of_each
 from tfbnas.search.open_operations import (
     binary_kernels,
@@ -37,14 +33,13 @@ from tfbnas.search.open_operations import (
     kernels_of_operations,
     opened_network,
 )
-from tfbnas.search.operation_costs import OperationCosts
 
 _MEANS = ("loss", "accuracy", "validation_loss", "validation_accuracy", "penalty", "distance", "cosine")
 _OF_ARCHITECTURE = _MEANS[2:]
 _TWINS = ("parent_optimizer", "parent_architecture_optimizer")
 
 
-class DCPNAS(Search):
+class DCPNAS(EdgeSearch):
     """Searches the operations of a network's edges for a binary child beside its real-valued parent.
 
     The paper's optimisers, for `compile`: of the weights SGD, of the architecture Adam, 6e-4, (0.5, 0.999).
@@ -52,27 +47,18 @@ class DCPNAS(Search):
     Attributes:
       network: The binary child with all operations open.
       parent: The same network in full precision.
-      alpha: Variable `[edges, operations]`; an operation's weight is its softmax.
-      edges: Names of the choices, in the order of `alpha`.
     """
 
     method = "dcpnas"
     settings_class = Settings
     halves = True
-    choice_label = "Probability of the strongest operation"
 
     def __init__(self, network: str, *, budget: Budget | Sequence[Budget], **arguments: Any):
         super().__init__(network, budget=budget, **arguments)
-        self.network, opened = opened_network(self.template)
-        self.parent, of_parent = opened_network(in_full_precision(self.template))
-        self.candidates = tuple((name, choice.candidates) for name, choice in opened.items())
-        self.priced = OperationCosts(self.template, self.budgets, self.network, dict(self.candidates))
-        self._check_budgets()
-        initialise(self.network, self.seed)
+        self.parent, opened = opened_network(in_full_precision(self.template))
         initialise(self.parent, self.seed)
-        shape = (len(self.candidates), len(self.candidates[0][1]))
-        seed = [self.seed, 0]
-        self.alpha = tf.Variable(1e-3 * tf.random.stateless_normal(shape, seed), name="alpha")
+        self.weigh(opened)
+        shape = self.alpha.shape
         self.strength = tf.Variable(tf.zeros(shape), name="strength", trainable=False)
         self.lagging = tf.Variable(tf.zeros(shape, tf.bool), name="lagging", trainable=False)
         self.last = tf.Variable(tf.zeros(shape), name="last", trainable=False)
@@ -81,35 +67,9 @@ class DCPNAS(Search):
         self.tangents = tf.Variable(tf.zeros([2]), name="tangents", trainable=False)
         self.steps = tf.Variable(0, dtype=tf.int64, name="steps", trainable=False)
         self.warm = tf.Variable(False, name="warm", trainable=False)
-        self._probabilities: tf.Tensor | None = None
-        for choices in (opened, of_parent):
-            for number, choice in enumerate(choices.values()):
-                choice.weights = functools.partial(self._weights, number)
         self._means = {name: tf.keras.metrics.Mean(name) for name in _MEANS}
 
-    @classmethod
-    def least_costs(cls, template: Architecture, budgets: Sequence[Budget], settings: Any) -> list[float | None]:
-        model, opened = opened_network(template)
-        priced = OperationCosts(template, budgets, model, {name: one.candidates for name, one in opened.items()})
-        return priced.least(settings.edges_per_node)
-
-    @classmethod
-    def least_text(cls, template: Architecture, settings: Any) -> str:
-        return f"{template.network} with the cheapest operation on every edge that is kept"
-
-    def _check_budgets(self) -> None:
-        for least, budget in zip(self.priced.least(self.settings.edges_per_node), self.budgets, strict=True):
-            if least > budget.limit:
-                raise UserError(
-                    f"Expected a budget of at least {least:.6g} {budget.cost.unit}, the cost of "
-                    f"{self.least_text(self.template, self.settings)}. Received: limit={budget.limit:.6g}."
-                )
-
     # What was found so far.
-
-    @property
-    def edges(self) -> tuple[str, ...]:
-        return tuple(name for name, _ in self.candidates)
 
     @property
     def state(self) -> list[tf.Variable]:
@@ -120,80 +80,15 @@ class DCPNAS(Search):
         twins = {name: getattr(self, name) for name in _TWINS if hasattr(self, name)}
         return {**super().tracked(), "parent": self.parent, **twins}
 
-    def probabilities(self) -> np.ndarray:
-        """Of each operation of each edge, `[edges, operations]`."""
-        return tf.nn.softmax(self.alpha).numpy()
-
-    def closed(self) -> dict[str, str]:
-        """The operations that DARTS' rule leaves, whatever they cost."""
-        rows = dict(zip(self.edges, self.probabilities(), strict=True))
-        return darts.close(rows, dict(self.candidates), edges_per_node=self.settings.edges_per_node)
-
-    def architecture(self) -> Architecture:
-        """The present best, closed by DARTS' rule, with cheaper operations as far as the budgets ask for them."""
-        return replace(self.template, choices=self.priced.within(self.closed(), self.probabilities()))
-
-    def costs(self) -> list[float]:
-        """Expected cost of each budget, of the cells that DARTS' rule leaves."""
-        return self._expected(tf.nn.softmax(self.alpha), self.priced.offsets(self.closed())).numpy().tolist()
-
-    def _expected(self, probabilities: tf.Tensor, offsets: Any) -> tf.Tensor:
-        return self.priced.expected(probabilities, offsets, edges_per_node=self.settings.edges_per_node)
-
-    def choices(self) -> dict[str, dict[str, Any]]:
-        """Of each edge: "value" is the largest weight of an operation but "none"; "entropy" is that of the weights.
-
-        "weights" are the softmax of alpha, by which the open network mixes; "probabilities" those of what an edge has
-        when the cells are closed: nothing where DARTS' rule drops it, else an operation as probable as it weighs. An
-        edge that is kept in any case has no candidate "none".
-        """
-        closed, kept = self.architecture().choices, self.closed()
-        nodes = darts.nodes_of(self.edges)
-        found = {}
-        for (name, operations), row in zip(self.candidates, self.probabilities().astype(float), strict=True):
-            weights = dict(zip(operations, row.tolist(), strict=True))
-            real = {operation: weight for operation, weight in weights.items() if operation != darts.NONE}
-            total = sum(real.values())
-            shares = {one: weight / total if kept[name] != darts.NONE else 0.0 for one, weight in real.items()}
-            if len(nodes[name.rpartition("/")[0]]) > self.settings.edges_per_node:
-                shares = {darts.NONE: float(kept[name] == darts.NONE), **shares}
-            found[name] = {
-                "value": max(real.values()),
-                "closed": closed[name],
-                "candidates": list(shares),
-                "probabilities": list(shares.values()),
-                "weights": weights,
-                "entropy": float(darts.entropy(row)),
-            }
-        return found
-
-    def record(self) -> dict[str, Any]:
-        """The choices, and the `condition`."""
-        return {**super().record(), **self.condition()}
-
-    def scalars(self) -> dict[str, float]:
-        return {**super().scalars(), **self.condition()}
-
     def condition(self) -> dict[str, float]:
-        """How far the two tangents are apart, and how near the cells are to a collapse to identities."""
+        """Beside that of the cells, how far the two tangents are apart."""
         distance, cosine = self.tangents.numpy().tolist()
-        operations = list(self.closed().values())
-        return {
-            "distance": distance,
-            "cosine": cosine,
-            "entropy": float(np.mean(darts.entropy(self.probabilities()))),
-            "identity_edges": float(operations.count("identity")),
-        }
+        return {"distance": distance, "cosine": cosine, **super().condition()}
 
     def shown(self, logs: Mapping[str, float]) -> dict[str, str | None]:
-        hidden = ("distance", "cosine", "identity_edges", "penalty")
-        return {**super().shown(logs), **dict.fromkeys(hidden)}
+        return {**super().shown(logs), **dict.fromkeys(("distance", "cosine", "penalty"))}
 
     # Training.
-
-    @property
-    def architecture_variables(self) -> list[tf.Variable]:
-        return [self.alpha]
 
     def optimizers(self, train: Any) -> dict[str, Any]:
         """SGD with a cosine to zero, and Adam for the architecture."""
@@ -353,23 +248,6 @@ class DCPNAS(Search):
         self.lagging.assign(decoupling.less_trained(tf.constant(norms), tf.constant(has_weights), share))
         self.offsets.assign(self.priced.offsets(self.closed()))
         self.latest_costs.assign(self._expected(tf.nn.softmax(self.alpha), self.offsets))
-
-    @contextlib.contextmanager
-    def _mixing(self, probabilities: tf.Tensor) -> Iterator[None]:
-        """All operations of a forward pass are weighed by these, `[(batch,) edges, operations]`."""
-        self._probabilities = probabilities
-        try:
-            yield
-        finally:
-            self._probabilities = None
-
-    def _weights(self, edge: int) -> tf.Tensor:
-        if self._probabilities is None:
-            return tf.nn.softmax(self.alpha[edge])
-        probabilities = self._probabilities
-        if probabilities.shape.rank == 2:
-            return probabilities[edge]
-        return tf.transpose(probabilities[:, edge])[:, :, None, None, None]
 
 
 class _Epochs(tf.keras.callbacks.Callback):
