@@ -32,7 +32,7 @@ from tfbnas.search.cpnas import CPNAS
 from tfbnas.search.dcpnas import DCPNAS
 
 DARTS = "DARTS"
-ROWS = (DARTS, "CP-NAS", "per_sample", "diagonal", "sampled", "gauss_newton")
+ROWS = (DARTS, "CP-NAS", "per_sample", "diagonal", "sampled", "gauss_newton", "exact")
 """The last ones are curvatures of DCP-NAS."""
 
 

@@ -173,6 +173,19 @@ def test_nothing_is_decided_in_the_warm_up(image_batches):
     assert history["distance"][0] == 0 < history["distance"][1]
 
 
+def test_gradient_to_noise_is_about_one_for_noise_and_large_for_a_signal(search):
+    chance, count, edges = np.random.default_rng(0), 200, len(search.edges)
+    for strength, low, high in ((0.0, 0.5, 1.7), (1.0, 10.0, 20.0)):
+        rows = chance.normal(size=(count, *search.alpha.shape)) + strength
+        search.gradients.assign([rows.sum(axis=0), np.square(rows).sum(axis=0)])
+        search.gradient_count.assign(count)
+        found = search.gradient_to_noise()
+        means, scatter = rows.mean(axis=0), rows.std(axis=0, ddof=1) / np.sqrt(count)
+        expected = np.linalg.norm(means, axis=1) / np.linalg.norm(scatter, axis=1)
+        np.testing.assert_allclose(found, expected, rtol=1e-3)
+        assert found.shape == (edges,) and np.all((low < found) & (found < high))
+
+
 def test_less_trained_operations_are_tracked_back(search):
     """The first step is the plain one, since psi is zero; then only what lags differs."""
     uneven(search)

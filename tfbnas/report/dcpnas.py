@@ -32,6 +32,7 @@ METHOD = Method(
         "identity_edges": "Identity edges",
         "distance": "Distance of the tangents",
         "cosine": "Cosine of the tangents",
+        "gradient_to_noise": "Gradient to noise of alpha",
         "penalty": "Penalty of the budgets",
     },
     captions={
@@ -41,7 +42,9 @@ METHOD = Method(
         "candidates": "An edge that may be dropped has none as a candidate.",
         "history": "The loss of the child is its divergence from the parent, with the reconstruction error. Entropy is "
         "that of the operations of an edge, the mean over the edges; identity edges are those among the kept ones: "
-        "many of them are the sign of a collapse. Distance and cosine are those of the tangents of parent and child.",
+        "many of them are the sign of a collapse. Distance and cosine are those of the tangents of parent and child. "
+        "Gradient to noise is the length of an edge's mean gradient by that which noise alone would give it, the median "
+        "over the edges: near 1, chance decides.",
     },
     doubts=doubts,
 )

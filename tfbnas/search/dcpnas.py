@@ -65,6 +65,8 @@ class DCPNAS(EdgeSearch):
         self.offsets = tf.Variable(tf.zeros([len(self.budgets)]), name="offsets", trainable=False)
         self.latest_costs = tf.Variable(tf.zeros([len(self.budgets)]), name="latest_costs", trainable=False)
         self.tangents = tf.Variable(tf.zeros([2]), name="tangents", trainable=False)
+        self.gradients = tf.Variable(tf.zeros([2, *shape]), name="gradients", trainable=False)
+        self.gradient_count = tf.Variable(0.0, name="gradient_count", trainable=False)
         self.steps = tf.Variable(0, dtype=tf.int64, name="steps", trainable=False)
         self.warm = tf.Variable(False, name="warm", trainable=False)
         self._means = {name: tf.keras.metrics.Mean(name) for name in _MEANS}
@@ -73,20 +75,37 @@ class DCPNAS(EdgeSearch):
 
     @property
     def state(self) -> list[tf.Variable]:
-        steps = [self.steps, self.tangents, self.offsets, self.latest_costs]
+        steps = [self.steps, self.tangents, self.gradients, self.gradient_count, self.offsets, self.latest_costs]
         return [self.alpha, self.strength, self.lagging, self.last, *steps]
 
     def tracked(self) -> dict[str, Any]:
         twins = {name: getattr(self, name) for name in _TWINS if hasattr(self, name)}
         return {**super().tracked(), "parent": self.parent, **twins}
 
+    def gradient_to_noise(self) -> np.ndarray:
+        """Of each edge in the last epoch: how long alpha^'s mean gradient is, by how long noise alone would make it.
+
+        Near 1, that edge is decided by chance. 0 before the first step.
+        """
+        count = max(float(self.gradient_count), 1.0)
+        mean, square = self.gradients.numpy() / count
+        noise = np.sqrt(np.maximum(square - mean**2, 0.0).sum(axis=1) / max(count - 1.0, 1.0))
+        return np.divide(np.linalg.norm(mean, axis=1), noise, out=np.zeros_like(noise), where=noise > 0)
+
+    def choices(self) -> dict[str, dict[str, Any]]:
+        """As of every such search, with "gradient_to_noise"."""
+        ratios = dict(zip(self.edges, self.gradient_to_noise().tolist(), strict=True))
+        return {name: {**choice, "gradient_to_noise": ratios[name]} for name, choice in super().choices().items()}
+
     def condition(self) -> dict[str, float]:
-        """Beside that of the cells, how far the two tangents are apart."""
+        """Beside that of the cells, how far the two tangents are apart, and how clear alpha^'s gradient is."""
         distance, cosine = self.tangents.numpy().tolist()
-        return {"distance": distance, "cosine": cosine, **super().condition()}
+        ratio = float(np.median(self.gradient_to_noise()))
+        return {"distance": distance, "cosine": cosine, "gradient_to_noise": ratio, **super().condition()}
 
     def shown(self, logs: Mapping[str, float]) -> dict[str, str | None]:
-        return {**super().shown(logs), **dict.fromkeys(("distance", "cosine", "penalty"))}
+        hidden = ("distance", "cosine", "gradient_to_noise", "penalty")
+        return {**super().shown(logs), **dict.fromkeys(hidden)}
 
     # Training.
 
@@ -177,6 +196,8 @@ class DCPNAS(EdgeSearch):
             costs = self._expected(tf.nn.softmax(self.alpha), self.offsets)
             penalties = [one.penalty(cost) for one, cost in zip(self.budgets, tf.unstack(costs), strict=True)]
             penalty = tf.add_n(penalties)
+        self.gradients.assign_add(tf.stack([gradient, tf.square(gradient)]))
+        self.gradient_count.assign_add(1.0)
         gradient += tape.gradient(penalty, self.alpha, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         self._move(gradient)
         self.latest_costs.assign(self._expected(tf.nn.softmax(self.alpha), self.offsets))
@@ -245,6 +266,8 @@ class DCPNAS(EdgeSearch):
             norms[edge, place] = float(decoupling.mean_square(kernels))
             has_weights[edge, place] = True
         share = self.settings.lagging_share if self.settings.decoupled else 0.0
+        self.gradients.assign(tf.zeros_like(self.gradients))
+        self.gradient_count.assign(0.0)
         self.lagging.assign(decoupling.less_trained(tf.constant(norms), tf.constant(has_weights), share))
         self.offsets.assign(self.priced.offsets(self.closed()))
         self.latest_costs.assign(self._expected(tf.nn.softmax(self.alpha), self.offsets))

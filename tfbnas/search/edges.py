@@ -50,7 +50,7 @@ class EdgeSearch(Search):
     def least_costs(cls, template: Architecture, budgets: Sequence[Budget], settings: Any) -> list[float | None]:
         model, opened = opened_network(template)
         priced = OperationCosts(template, budgets, model, {name: one.candidates for name, one in opened.items()})
-        return priced.least(settings.edges_per_node)
+        return [*priced.least(settings.edges_per_node)]
 
     @classmethod
     def least_text(cls, template: Architecture, settings: Any) -> str:

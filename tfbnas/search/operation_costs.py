@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
 
 from tfbnas.architecture import Architecture
 from tfbnas.costs import Budget, Operation, trace
+from tfbnas.costs.closed import price
 from tfbnas.errors import UserError
 from tfbnas.networks.mixed import Mixed
 from tfbnas.search.darts import NONE, nodes_of
@@ -42,6 +42,7 @@ class OperationCosts:
         self._edges = {name: number for number, name in enumerate(candidates)}
         self._nodes = [[self._edges[name] for name in edges] for edges in nodes_of(list(candidates)).values()]
         self.shares = np.stack([self._shares(budget.cost, model) for budget in self.budgets])
+        self._prices = [price(budget.cost, template) for budget in self.budgets]
         self._known: dict[tuple[tuple[str, str], ...], list[float]] = {}
 
     def _shares(self, cost, model: tf.keras.Model) -> np.ndarray:
@@ -70,8 +71,7 @@ class OperationCosts:
         """Each cost of closed cells, as the costs themselves say."""
         key = tuple(sorted(choices.items()))
         if key not in self._known:
-            closed = replace(self.template, choices=choices)
-            self._known[key] = [float(budget.cost.of(closed)) for budget in self.budgets]
+            self._known[key] = [of(choices) for of in self._prices]
         return self._known[key]
 
     def offsets(self, choices: Choices) -> np.ndarray:
