@@ -43,8 +43,8 @@ METHOD = Method(
         "history": "The loss of the child is its divergence from the parent, with the reconstruction error. Entropy is "
         "that of the operations of an edge, the mean over the edges; identity edges are those among the kept ones: "
         "many of them are the sign of a collapse. Distance and cosine are those of the tangents of parent and child. "
-        "Gradient to noise is the length of an edge's mean gradient by that which noise alone would give it, the median "
-        "over the edges: near 1, chance decides.",
+        "Gradient to noise is how long the mean gradient of an edge is, by how long noise alone would make it, the "
+        "median over the edges: near 1, chance decides.",
     },
     doubts=doubts,
 )
