@@ -54,6 +54,21 @@ class ModuleBaselines:
         return ModuleBaselines(plain=False, whole=False)
 
 
+@dataclass
+class CellBaselines:
+    """Networks that are trained beside the searched one, for comparison.
+
+    Attributes:
+      plain: Whether the cells are in which every node reads both inputs through 3x3 convolutions.
+    """
+
+    plain: bool = True
+
+    def without_common(self) -> CellBaselines:
+        """Without the networks that are the same whatever the budget: a sweep trains them once."""
+        return CellBaselines(plain=False)
+
+
 Binarisation = Literal["zero_alpha", "sign", "float"]
 
 
@@ -214,7 +229,7 @@ class CellsSettings(NetworkSettings):
     operations: Literal["deployable", "paper"] = "deployable"
     binarisation: Binarisation = "zero_alpha"
 
-    baselines: ClassVar[type] = ModuleBaselines
+    baselines: ClassVar[type] = CellBaselines
 
     def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
         if not self.is_own:
