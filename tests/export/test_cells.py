@@ -1,5 +1,7 @@
 """Cells of deployable operations, exported: every binary convolution is one of Larq Compute Engine's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_networks import randomise
@@ -7,6 +9,7 @@ from small_networks import randomise
 from tfbnas import networks
 from tfbnas.architecture import Architecture
 from tfbnas.export import audit, check, convert_model, deploy, parity
+from tfbnas.export.convert import ExportError
 from tfbnas.export.flatbuffer import operators
 from tfbnas.layers import BinaryConv2D
 
@@ -24,3 +27,16 @@ def test_drawn_cells_are_binary_as_they_declare(seed):
     assert names.count("LceBconv2d") == len(binary) >= 6
     if seed == 0:
         parity(flatbuffer, deployed, model, images=np.random.default_rng(0).normal(size=(4, 8, 8, 3)))
+
+
+def test_depthwise_cells_are_exported_only_where_float_operators_are_allowed():
+    """Of the paper's operations Larq Compute Engine runs the depthwise convolutions in float."""
+    options = {"depth": 1, "nodes": 1, "channels": 8, "operations": "paper"}
+    choices = {"reduction/node2/from0": "sep_conv_3x3", "reduction/node2/from1": "dil_conv_3x3"}
+    model = randomise(networks.build(replace(TEMPLATE, choices=choices, options=options)), 0)
+    deployed = deploy(model)
+    flatbuffer = convert_model(deployed)
+    with pytest.raises(ExportError, match="depthwise"):
+        check(audit(flatbuffer, deployed))
+    check(audit(flatbuffer, deployed, allow=[layer.name for layer in model.layers]))
+    parity(flatbuffer, deployed, model, images=np.random.default_rng(0).normal(size=(4, 8, 8, 3)))

@@ -314,7 +314,8 @@ def _separable(size: int, channels: int, stride: int, style: _Style, name: str, 
 
 def _depthwise(size: int, channels: int, stride: int, style: _Style, name: str, x: Any, *, rate: int = 1) -> Any:
     """A depthwise convolution and one of 1x1; each binary one has a quantiser in front and a normalisation behind."""
-    quantize, _ = blocks(style.binarisation)
+    # Larq's layer takes signs; no binary operator reads them, so that {0, alpha} could not be deployed.
+    quantize, _ = blocks("float" if style.binarisation == "float" else "sign")
     x = quantize(name=f"{name}_depthwise_step")(x)
     # TensorFlow has no depthwise convolution with both stride and dilation.
     inner, outer = (stride, 1) if rate == 1 else (1, stride)

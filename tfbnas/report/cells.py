@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
@@ -96,32 +97,33 @@ def draw(found: list[Cell], narrow: bool) -> Canvas:
 
 
 def _draw(axis: Axes, cell: Cell, rows: int) -> None:
-    """Nodes as columns, edges as rows; a column begins where its node is complete."""
-    begins = dict.fromkeys(range(_INPUTS), 0) | {edge.target: row for row, edge in enumerate(cell.edges, 1)}
-    there = [node for node in begins if cell.reached(node)]
-    for node in there:
-        label = f"in {node}" if node < _INPUTS else str(node)
-        axis.plot([node] * 2, [begins[node], len(cell.edges) + 0.7], color=style.COLORS["bar"], lw=1.4, zorder=1)
-        look = {"boxstyle": "round,pad=0.25", "fc": style.COLORS["rule"], "ec": "none"}
-        place = (node, begins[node] + (0.42 if node >= _INPUTS else 0.0))
-        axis.text(*place, label, ha="center", va="center", fontsize=10.5, color=style.COLORS["ink"], bbox=look,
-                  zorder=4, gid=f"node:{cell.name}:{node}")  # fmt: skip
-    for row, edge in enumerate(cell.edges, 1):
-        if edge.source not in there:
-            continue
+    """Inputs and nodes as columns, edges as rows; the label of a node stands where it is complete."""
+    edges = dict(enumerate((edge for edge in cell.edges if cell.reached(edge.source)), 1))
+    end = len(edges) + 0.8
+    written: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 10.5, "zorder": 4}
+    box = {"boxstyle": "round,pad=0.25", "fc": style.COLORS["rule"], "ec": "none"}
+    for node in filter(cell.reached, range(cell.nodes)):
+        touching = [row for row, edge in edges.items() if node in (edge.source, edge.target)]
+        if node < _INPUTS:
+            label, place, span = f"in {node}", 0.0, (0.0, max(touching, default=0.0))
+        else:
+            complete = max(row for row, edge in edges.items() if edge.target == node)
+            label, place, span = str(node), complete + 0.44, (min(touching), end)
+        axis.plot([node] * 2, span, color=style.COLORS["bar"], lw=1.4, zorder=1)
+        gid = f"node:{cell.name}:{node}"
+        axis.text(node, place, label, color=style.COLORS["ink"], bbox=box, gid=gid, **written)
+    for row, edge in edges.items():
         has_weights = "conv" in edge.operation
         color = style.COLORS["accent" if has_weights else "stone"]
-        axis.annotate(
-            "", (edge.target, row), (edge.source, row), gid=f"edge:{cell.name}:{edge.target}:{edge.source}", zorder=3,
-            arrowprops={"arrowstyle": "-|>", "color": color, "lw": 2.2 if has_weights else 1.4, "shrinkA": 0,
-                        "shrinkB": 0, "mutation_scale": 11},
-        )  # fmt: skip
+        arrow = {"arrowstyle": "-|>", "color": color, "lw": 2.2 if has_weights else 1.4, "mutation_scale": 11}
+        gid = f"edge:{cell.name}:{edge.target}:{edge.source}"
+        ends = {"xy": (edge.target, row), "xytext": (edge.source, row)}
+        axis.annotate("", **ends, gid=gid, zorder=3, arrowprops={**arrow, "shrinkA": 0, "shrinkB": 0})
         share = "" if edge.value is None or not 0 <= edge.value <= 1 else f"  {edge.value:.2f}"
-        text = edge.operation.replace("_", " ") + share
-        axis.text(cell.nodes - 0.4, row, text, va="center", fontsize=11, color=color, gid=f"operation:{row}")
-    last = max(there)
-    axis.text((_INPUTS + last) / 2, len(cell.edges) + 1.2, "output", ha="center", va="center", fontsize=10.5,
-              color=style.COLORS["muted"])  # fmt: skip
+        axis.text(
+            cell.nodes - 0.4, row, edge.operation.replace("_", " ") + share, va="center", fontsize=11, color=color
+        )
+    axis.text((_INPUTS + cell.nodes - 1) / 2, end + 0.4, "output", color=style.COLORS["muted"], **written)
     axis.set_title(f"{cell.name.capitalize()} cell")
     axis.set_xlim(-0.6, cell.nodes + 3.4)
     axis.set_ylim(rows - 0.4, -0.6)
