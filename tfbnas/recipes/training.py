@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from tfbnas import metrics, training
 from tfbnas.architecture import Architecture
-from tfbnas.callbacks import Flips
 from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import Memory
 from tfbnas.recipes.context import Context
@@ -94,7 +93,7 @@ def train_stage(context: Context, task: Training) -> TrainingResult:
                 epochs=settings.epochs,
                 initial_epoch=done,
                 steps_per_epoch=images.train.steps(settings.batch_size),
-                callbacks=[*([Flips()] if context.devices.strategy is None else []), *callbacks],
+                callbacks=callbacks,
                 verbose=0,
             )
 
