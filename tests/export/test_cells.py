@@ -16,7 +16,7 @@ from tfbnas.layers import BinaryConv2D
 TEMPLATE = Architecture("random", "cells", {}, (8, 8, 3), 4, {"depth": 3, "nodes": 2, "channels": 8})
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 20))])
 def test_drawn_cells_are_binary_as_they_declare(seed):
     model = randomise(networks.build(networks.draw(TEMPLATE, np.random.default_rng(seed))), seed)
     binary = [layer for layer in model.layers if isinstance(layer, BinaryConv2D)]

@@ -40,11 +40,11 @@ METHOD = Method(
         "cost": "It is the mean over the operations of the edges that would be kept. The penalty acts only above the "
         "budget.",
         "candidates": "An edge that may be dropped has none as a candidate.",
-        "history": "The loss of the child is its divergence from the parent, with the reconstruction error. Entropy is "
-        "that of the operations of an edge, the mean over the edges; identity edges are those among the kept ones: "
-        "many of them are the sign of a collapse. Distance and cosine are those of the tangents of parent and child. "
-        "Gradient to noise is how long the mean gradient of an edge is, by how long noise alone would make it, the "
-        "median over the edges: near 1, chance decides.",
+        "history": "The loss of the child is its divergence from the parent. Entropy is that of the operations of an "
+        "edge, the mean over the edges; identity edges are those among the kept ones: many of them are the sign of a "
+        "collapse. Distance and cosine are those of the tangents of parent and child. Gradient to noise is how long "
+        "the mean gradient of an edge is, by how long noise alone would make it, the median over the edges: near 1, "
+        "chance decides.",
     },
     doubts=doubts,
 )

@@ -21,21 +21,17 @@ import tensorflow as tf
 from tfbnas import distribution
 from tfbnas.costs import Budget
 from tfbnas.errors import UserError
+from tfbnas.layers.resizing import make_growable
 from tfbnas.search import decoupling, tangent
 from tfbnas.search.batches import epochs_of, steps_of
 from tfbnas.search.dcpnas_settings import Settings
 from tfbnas.search.edges import EdgeSearch
 from tfbnas.search.losses import loss_of_each
-from tfbnas.search.open_operations import (
-    binary_kernels,
-    in_full_precision,
-    initialise,
-    kernels_of_operations,
-    opened_network,
-)
+from tfbnas.search.open_operations import in_full_precision, initialise, kernels_of_operations, opened_network
+from tfbnas.training import binary_kernels, fresh_optimizer, weight_optimizer
 
-_MEANS = ("loss", "accuracy", "validation_loss", "validation_accuracy", "penalty", "distance", "cosine")
-_OF_ARCHITECTURE = _MEANS[2:]
+_OF_ARCHITECTURE = ("validation_loss", "validation_accuracy", "penalty", "distance", "cosine")
+_MEANS = ("loss", "accuracy", "reconstruction_error", *_OF_ARCHITECTURE)
 _TWINS = ("parent_optimizer", "parent_architecture_optimizer")
 
 
@@ -104,21 +100,17 @@ class DCPNAS(EdgeSearch):
         return {"distance": distance, "cosine": cosine, "gradient_to_noise": ratio, **super().condition()}
 
     def shown(self, logs: Mapping[str, float]) -> dict[str, str | None]:
-        hidden = ("distance", "cosine", "gradient_to_noise", "penalty")
+        hidden = ("reconstruction_error", "distance", "cosine", "gradient_to_noise", "penalty")
         return {**super().shown(logs), **dict.fromkeys(hidden)}
 
     # Training.
 
     def optimizers(self, train: Any) -> dict[str, Any]:
-        """SGD with a cosine to zero, and Adam for the architecture."""
-        own = self.settings
-        schedule = tf.keras.optimizers.schedules.CosineDecay(
-            own.learning_rate, own.epochs * steps_of(train, own.batch_size)
-        )
+        """That of the weights with a cosine to zero, and Adam for the architecture."""
+        own, epoch_steps = self.settings, steps_of(train, self.settings.batch_size)
+        rates = tf.keras.optimizers.schedules.CosineDecay(own.learning_rate, own.epochs * epoch_steps)
         return {
-            "weight_optimizer": tf.keras.optimizers.SGD(
-                schedule, momentum=own.momentum, weight_decay=own.weight_decay or None
-            ),
+            "weight_optimizer": weight_optimizer(own, rates, self.network, epoch_steps=epoch_steps),
             "architecture_optimizer": tf.keras.optimizers.Adam(
                 own.architecture_learning_rate, 0.5, 0.999, weight_decay=own.architecture_weight_decay or None
             ),
@@ -128,8 +120,10 @@ class DCPNAS(EdgeSearch):
         """Configures the updates of the child, see `Search.compile`; those of the parent are configured alike."""
         super().compile(weight_optimizer, architecture_optimizer, loss, metrics, **kwargs)
         with self.distribute_strategy.scope():
-            self.parent_optimizer = _twin(self.optimizer, self.parent.trainable_variables)
-            self.parent_architecture_optimizer = _twin(self.architecture_optimizer, [self.alpha])
+            self.parent_optimizer = make_growable(fresh_optimizer(self.optimizer, self.parent))
+            self.parent_architecture_optimizer = fresh_optimizer(self.architecture_optimizer, self.parent)
+            distribution.update_locally(self.parent_optimizer).build(self.parent.trainable_variables)
+            distribution.update_locally(self.parent_architecture_optimizer).build([self.alpha])
 
     def feed(self, train: Any, validation_data: Any, initial_epoch: int) -> dict[str, Any]:
         own = self.settings
@@ -152,14 +146,15 @@ class DCPNAS(EdgeSearch):
         (images, labels), (held, held_labels) = data
         self.steps.assign_add(1)
         parent_logits = self.parent_step(images, labels)
-        loss, logits = self.child_step(images, parent_logits)
+        loss, error, logits = self.child_step(images, parent_logits)
         found = tf.cond(
             self.warm,
             lambda: {name: tf.zeros([]) for name in _OF_ARCHITECTURE},
             lambda: self.architecture_step(held, held_labels),
         )
         share = 1.0 - tf.cast(self.warm, tf.float32)
-        for name, value in {"loss": loss, "accuracy": _accuracy(labels, logits), **found}.items():
+        weights = {"loss": loss, "accuracy": _accuracy(labels, logits), "reconstruction_error": error}
+        for name, value in {**weights, **found}.items():
             self._means[name].update_state(value, sample_weight=share if name in _OF_ARCHITECTURE else 1.0)
         costs = dict(zip(self.cost_names, tf.unstack(self.latest_costs), strict=True))
         return {name: mean.result() for name, mean in self._means.items()} | costs
@@ -173,17 +168,18 @@ class DCPNAS(EdgeSearch):
         self.parent_optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return logits
 
-    def child_step(self, images, parent_logits) -> tuple[tf.Tensor, tf.Tensor]:
-        """One update of the child's weights by -G + mu L_R; returns that loss and its logits."""
+    def child_step(self, images, parent_logits) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """One update of the child's weights by -G + mu L_R; returns -G, L_R, and its logits."""
         variables = self.network.trainable_variables
         with self._mixing(tf.nn.softmax(self.alpha)), tf.GradientTape() as tape:
             logits = self.network(images, training=True)
-            loss = -tf.reduce_mean(tangent.agreement(parent_logits, logits))
+            loss, error = -tf.reduce_mean(tangent.agreement(parent_logits, logits)), tf.zeros([])
             if self.settings.reconstruction_weight:
                 errors = [decoupling.reconstruction_error(kernel) for kernel in binary_kernels(self.network)]
-                loss += self.settings.reconstruction_weight * tf.add_n(errors)
-        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-        return loss, logits
+                error = tf.add_n(errors)
+            objective = loss + self.settings.reconstruction_weight * error
+        self.optimizer.apply_gradients(zip(tape.gradient(objective, variables), variables, strict=True))
+        return loss, error, logits
 
     def architecture_step(self, images, labels) -> dict[str, tf.Tensor]:
         """One step of alpha along the parent's tangent, and one of alpha^ by L; returns what is logged."""
@@ -288,13 +284,6 @@ class _Epochs(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.model.tangents.assign([logs["distance"], logs["cosine"]])
         logs.update(self.model.condition(), **dict(zip(self.model.cost_names, self.model.costs(), strict=True)))
-
-
-def _twin(optimizer: tf.keras.optimizers.Optimizer, variables: Sequence[tf.Variable]) -> tf.keras.optimizers.Optimizer:
-    """An optimiser of the same configuration, with a state of its own."""
-    twin = type(optimizer).from_config(optimizer.get_config())
-    distribution.update_locally(twin).build(list(variables))
-    return twin
 
 
 def _accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

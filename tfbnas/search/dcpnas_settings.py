@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tfbnas.errors import UserError, nearest, require_positive, require_range
+from tfbnas.weight_settings import WeightSettings
 
 DISTANCES = ("frobenius", "l1", "cosine")
 CURVATURES = ("per_sample", "sampled", "diagonal", "gauss_newton", "exact")
 
 
 @dataclass
-class Settings:
+class Settings(WeightSettings):
     """Discrepant child-parent search (DCP-NAS); with `distance_weight` 0 it is CP-NAS.
 
     Attributes:
@@ -29,10 +30,8 @@ class Settings:
       strength_rate: eta_psi, the step of the strength psi that is learned for each of them. Not published.
       edges_per_node: Edges that a node keeps when the cells are closed. Paper: 2.
       learning_rate: Of SGD for the weights of parent and child; falls to zero (cosine).
-      momentum: Of SGD.
-      weight_decay: Of SGD.
       architecture_learning_rate: Of Adam for the architecture.
-      architecture_weight_decay: Of Adam.
+      architecture_weight_decay: Of Adam, decoupled.
     """
 
     epochs: int = 50
@@ -48,8 +47,6 @@ class Settings:
     strength_rate: float = 0.1
     edges_per_node: int = 2
     learning_rate: float = 0.025
-    momentum: float = 0.9
-    weight_decay: float = 3e-4
     architecture_learning_rate: float = 6e-4
     architecture_weight_decay: float = 1e-3
 
@@ -59,14 +56,15 @@ class Settings:
         Raises:
           UserError: A value is out of its range, or not one of its names.
         """
-        names = "epochs batch_size edges_per_node learning_rate architecture_learning_rate"
+        names = "epochs batch_size edges_per_node architecture_learning_rate"
         require_positive(group, **{name: getattr(self, name) for name in names.split()})
         names = (
-            "warm_up_epochs distance_weight reconstruction_weight back_tracking_rate strength_rate weight_decay "
+            "warm_up_epochs distance_weight reconstruction_weight back_tracking_rate strength_rate "
             "architecture_weight_decay"
         )
         require_range(group, 0, None, **{name: getattr(self, name) for name in names.split()})
-        require_range(group, 0, 1, momentum=self.momentum, lagging_share=self.lagging_share)
+        require_range(group, 0, 1, lagging_share=self.lagging_share)
+        self.check_updates(group, self.epochs)
         scope = f"{group}." if group else ""
         for name, known in (("distance", DISTANCES), ("curvature", CURVATURES)):
             value = getattr(self, name)

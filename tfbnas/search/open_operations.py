@@ -10,11 +10,13 @@ import tensorflow as tf
 
 from tfbnas.architecture import Architecture
 from tfbnas.errors import UserError
+from tfbnas.layers.gate import all_layers
 from tfbnas.layers.width import initial_value
 from tfbnas.networks import construct
 from tfbnas.networks.choices import OpenOperation, Operation, kind_of
 from tfbnas.networks.mixed import Mixed
 from tfbnas.search.darts import NONE
+from tfbnas.training import binary_kernels
 
 
 def opened_network(template: Architecture) -> tuple[tf.keras.Model, dict[str, OpenOperation]]:
@@ -53,16 +55,6 @@ def in_full_precision(template: Architecture) -> Architecture:
     return replace(template, options={**template.options, "binarisation": "float"})
 
 
-def all_layers(model: tf.keras.Model) -> Iterator[tf.keras.layers.Layer]:
-    """The layers of a model, those of its open operations in their place."""
-    for layer in model.layers:
-        if isinstance(layer, Mixed):
-            for module in layer.modules:
-                yield from all_layers(module)
-        else:
-            yield layer
-
-
 def initialise(model: tf.keras.Model, seed: int) -> None:
     """Initial weights that depend on the seed and the layers' names only."""
     for layer in all_layers(model):
@@ -71,17 +63,6 @@ def initialise(model: tf.keras.Model, seed: int) -> None:
             initializer, weight = getattr(layer, f"{short}_initializer", None), getattr(layer, kind, None)
             if initializer is not None and weight is not None:
                 weight.assign(initial_value(initializer, weight.shape, seed, f"{layer.name}/{kind}"))
-
-
-def binary_kernels(model: tf.keras.Model) -> list[tf.Variable]:
-    """The latent weights of all binary layers."""
-    quantizers = {"kernel": "kernel_quantizer", "depthwise_kernel": "depthwise_quantizer"}
-    return [
-        getattr(layer, kind)
-        for layer in all_layers(model)
-        for kind, quantizer in quantizers.items()
-        if getattr(layer, quantizer, None) is not None and getattr(layer, kind, None) is not None
-    ]
 
 
 def kernels_of_operations(model: tf.keras.Model, edges: Sequence[str]) -> Iterator[tuple[int, int, list[tf.Variable]]]:
