@@ -54,7 +54,7 @@ class Row:
 
 ADAM = {"recipe": "adam_sgd", "kernel_learning_rate": 0.02}
 CNF = {"columns": 2, "scales": 2, "filters": 4}
-CELLS = {"depth": 2, "nodes": 1, "channels": 4}
+CELLS = {"depth": 1, "nodes": 1, "channels": 4}
 MOVING = {"learning_rate": 0.05, "architecture_learning_rate": 0.05}
 
 METHODS = [
@@ -68,8 +68,8 @@ METHODS = [
         CNF,
     ),
     Row("random", {"candidates": 3, "learning_rate": 0.05}, Budget(Memory(), 1200.0)),
-    Row("dcpnas", {"epochs": 3, **MOVING}, Budget(Memory(), 3500.0), "cells", CELLS),
-    Row("cpnas", {"epochs": 3, **MOVING}, Budget(Memory(), 3500.0), "cells", CELLS),
+    Row("dcpnas", {"epochs": 3, **MOVING}, Budget(Memory(), 850.0), "cells", CELLS),
+    Row("cpnas", {"epochs": 3, **MOVING}, Budget(Memory(), 850.0), "cells", CELLS),
 ]
 
 

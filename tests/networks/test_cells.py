@@ -151,14 +151,15 @@ def fans(model):
 
 def test_tensors_with_many_readers_have_fan_outs_in_what_is_trained():
     """Else the gradients of three readers are summed in an order that changes from run to run."""
-    opened = fans(cells(lambda name, kind: kind.open(name), **SMALL))
+    small = SMALL | {"depth": 2}
+    opened = fans(cells(lambda name, kind: kind.open(name), **small))
     assert opened["cell0_node2_out"] == 3 and "cell0_node3_out" not in opened
-    choices = dict.fromkeys(asked_for(**SMALL), "identity")
+    choices = dict.fromkeys(asked_for(**small), "identity")
     with aligned_activations():
-        assert fans(cells(closed(choices), **(SMALL | {"channels": 16})))["cell0_node2_out"] == 3
+        assert fans(cells(closed(choices), **(small | {"channels": 16})))["cell0_node2_out"] == 3
         with pytest.raises(UserError, match="multiple of 16.*channels=4"):
-            cells(closed(), **SMALL)
-    assert not fans(cells(closed(choices), **SMALL))
+            cells(closed(), **small)
+    assert not fans(cells(closed(choices), **small))
 
 
 @pytest.mark.parametrize(

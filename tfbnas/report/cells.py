@@ -117,8 +117,8 @@ def _draw(axis: Axes, cell: Cell, rows: int) -> None:
         color = style.COLORS["accent" if has_weights else "stone"]
         arrow = {"arrowstyle": "-|>", "color": color, "lw": 2.2 if has_weights else 1.4, "mutation_scale": 11}
         gid = f"edge:{cell.name}:{edge.target}:{edge.source}"
-        ends = {"xy": (edge.target, row), "xytext": (edge.source, row)}
-        axis.annotate("", **ends, gid=gid, zorder=3, arrowprops={**arrow, "shrinkA": 0, "shrinkB": 0})
+        ends = (edge.target, row), (edge.source, row)
+        axis.annotate("", *ends, gid=gid, zorder=3, arrowprops={**arrow, "shrinkA": 0, "shrinkB": 0})
         share = "" if edge.value is None or not 0 <= edge.value <= 1 else f"  {edge.value:.2f}"
         axis.text(
             cell.nodes - 0.4, row, edge.operation.replace("_", " ") + share, va="center", fontsize=11, color=color

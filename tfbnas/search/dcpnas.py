@@ -162,8 +162,8 @@ class DCPNAS(EdgeSearch):
     def parent_step(self, images, labels) -> tf.Tensor:
         """One update of the parent's weights; returns its logits."""
         variables = self.parent.trainable_variables
-        with self._mixing(tf.nn.softmax(self.alpha)), tf.GradientTape() as tape:
-            logits = self.parent(images, training=True)
+        with tf.GradientTape() as tape:
+            logits = self.run(self.parent, images, tf.nn.softmax(self.alpha))
             loss = tf.reduce_mean(loss_of_each(self.loss, labels, logits))
         self.parent_optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return logits
@@ -171,8 +171,8 @@ class DCPNAS(EdgeSearch):
     def child_step(self, images, parent_logits) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """One update of the child's weights by -G + mu L_R; returns -G, L_R, and its logits."""
         variables = self.network.trainable_variables
-        with self._mixing(tf.nn.softmax(self.alpha)), tf.GradientTape() as tape:
-            logits = self.network(images, training=True)
+        with tf.GradientTape() as tape:
+            logits = self.run(self.network, images, tf.nn.softmax(self.alpha))
             loss, error = -tf.reduce_mean(tangent.agreement(parent_logits, logits)), tf.zeros([])
             if self.settings.reconstruction_weight:
                 errors = [decoupling.reconstruction_error(kernel) for kernel in binary_kernels(self.network)]
@@ -222,8 +222,7 @@ class DCPNAS(EdgeSearch):
         """g_P, and the parent's logits."""
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self.alpha)
-            with self._mixing(tf.nn.softmax(self.alpha)):
-                logits = self.parent(images, training=True)
+            logits = self.run(self.parent, images, tf.nn.softmax(self.alpha))
             value = -tf.reduce_mean(loss_of_each(self.loss, labels, logits))
         return distribution.means([tape.gradient(value, self.alpha)])[0], logits
 
@@ -235,8 +234,7 @@ class DCPNAS(EdgeSearch):
         copies = tf.tile(self.alpha.read_value()[None], [tf.shape(images)[0], 1, 1])
         with tf.GradientTape(persistent=self.settings.curvature == "sampled", watch_accessed_variables=False) as tape:
             tape.watch(copies)
-            with self._mixing(tf.nn.softmax(copies)):
-                logits = self.network(images, training=True)
+            logits = self.run(self.network, images, tf.nn.softmax(copies))
             each = tangent.agreement(parent_logits, logits)
         rows = tape.gradient(each, copies)
         child, agreement = distribution.means([tf.reduce_mean(rows, axis=0), tf.reduce_mean(each)])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfbnas import distribution
 from tfbnas.architecture import Architecture
 from tfbnas.costs import Budget
 from tfbnas.errors import UserError
@@ -44,6 +45,7 @@ class EdgeSearch(Search):
         shape = (len(self.candidates), len(self.candidates[0][1]))
         self.alpha = tf.Variable(1e-3 * tf.random.stateless_normal(shape, [self.seed, 0]), name="alpha")
         self._probabilities: tf.Tensor | None = None
+        self._traced = self._no_dependency({})
         self.weigh(opened)
 
     @classmethod
@@ -147,6 +149,30 @@ class EdgeSearch(Search):
         """Lets an open network mix by alpha."""
         for number, choice in enumerate(opened.values()):
             choice.weights = functools.partial(self._weights, number)
+
+    def run(self, network: tf.keras.Model, images: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+        """Logits of an open network that trains.
+
+        Each network is traced once for all that differentiates it, which takes most of the time before the first step.
+
+        Args:
+          network: One that mixes by alpha, see `weigh`.
+          images: `[batch, height, width, channels]`.
+          probabilities: By which all operations are weighed, `[edges, operations]`, or with the batch in front.
+        """
+
+        def forward(images: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+            with self._mixing(probabilities):
+                return network(images, training=True)
+
+        if distribution.replicas() > 1:  # a trace belongs to one of them
+            return forward(images, probabilities)
+        if id(network) not in self._traced:
+            shapes = ([None, *images.shape[1:]], [None, *self.alpha.shape])
+            self._traced[id(network)] = tf.function(forward, [tf.TensorSpec(shape) for shape in shapes])
+        return self._traced[id(network)](
+            images, probabilities if probabilities.shape.rank == 3 else probabilities[None]
+        )
 
     @contextlib.contextmanager
     def _mixing(self, probabilities: tf.Tensor) -> Iterator[None]:
