@@ -85,7 +85,11 @@ def test_parent_and_child_are_one_network_in_two_forms(operations):
     assert not any(isinstance(layer, BinaryConv2D | LearnedStep) for layer in parent.layers)
 
 
-@pytest.mark.parametrize(("operations", "seeds"), [("deployable", (0, 1)), ("paper", (0,))])
+@pytest.mark.parametrize(
+    ("operations", "seeds"),
+    [("deployable", (0,)), pytest.param("deployable", (1, 2), marks=pytest.mark.slow),
+     pytest.param("paper", (0,), marks=pytest.mark.slow)],
+)  # fmt: skip
 def test_closed_network_is_the_open_one_on_the_same_weights(operations, seeds):
     options = (SMALL if operations == "deployable" else TINY) | {"operations": operations}
     opened = {}
