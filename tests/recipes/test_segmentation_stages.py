@@ -53,5 +53,6 @@ def test_a_network_that_classifies_pixels(images, tmp_path):
         assert train_stage(context, task) == result  # from the file
         export_stage(context, task)
         written = json.loads((run.path / "export.json").read_text())
-        assert written["parity"]["pixels"] == 16 * 64
+        assert written["parity"]["pixels"] == 16 * 64 and written["input"]["range"] == "0..255"
+        assert written["class_names"] == ["grey", "bright", "dark"]
         assert written["parity"]["accuracy"] == pytest.approx(result.test["accuracy"])

@@ -130,10 +130,12 @@ class ExportSettings:
     Attributes:
       images: Test images on which the exported model must agree with the trained one.
       tolerance: Largest relative error of the logits.
+      input: What the files take: pixels 0..255, which they scale themselves, or normalised images in [-1, 1].
     """
 
     images: int = 256
     tolerance: float = 1e-4
+    input: Literal["pixels", "normalised"] = "pixels"
 
     def check(self) -> None:
         require_positive("export", images=self.images, tolerance=self.tolerance)

@@ -145,7 +145,12 @@ class Commands:
     repeat: str
     resume: str
     benchmark: str
+    predict: str
     report: str
+
+
+BENCHMARK = "lce_benchmark_model_aarch64"
+"""Larq Compute Engine's program for boards with a 64-bit system, as its releases name it."""
 
 
 def commands(run: Run) -> Commands | None:
@@ -157,6 +162,8 @@ def commands(run: Run) -> Commands | None:
         repeat=f"{program} --config {shlex.quote(str(run.path / 'settings.yaml'))}",
         resume=f"{program} --run_dir {shlex.quote(str(run.path))}",
         benchmark=f"python -m tfbnas.device benchmark {shlex.quote(str(run.path / 'model.tflite'))} "
-        f"--target ssh:user@board --profile --json {shlex.quote(str(run.path / 'benchmark.json'))}",
+        f"--target ssh:pi@raspberrypi --binary {BENCHMARK} --profile "
+        f"--json {shlex.quote(str(run.path / 'benchmark.json'))}",
+        predict=f"python -m tfbnas.predict {shlex.quote(str(run.path))} photo.jpg",
         report=f"python -m tfbnas.report {shlex.quote(str(run.path))}",
     )
