@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import zipfile
 
+import pytest
+
 SMALLEST = {
     "network.n": 1,
     "network.base": 4,
@@ -20,6 +22,7 @@ SMALLEST = {
 }
 
 
+@pytest.mark.slow
 def test_two_budgets_of_the_resnet_fabric(start, tmp_path):
     run_dir = tmp_path / "run"
     settings = [text for name, value in SMALLEST.items() for text in (f"--{name}", str(value))]
