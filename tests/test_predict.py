@@ -69,6 +69,13 @@ def test_the_command_line(exported, capsys):
     assert "does not say" not in err
 
 
+def test_the_file_alone_says_all(exported, tmp_path, capsys):
+    shutil.copy(exported / "model.tflite", tmp_path)
+    code, out, err = run(capsys, tmp_path / "model.tflite", exported / "photo.jpg", "--top", 1)
+    best, share = predict.Classifier(exported).predict(exported / "photo.jpg").classes[0]
+    assert code == 0 and not err and out.splitlines()[1].split() == [best, f"{100 * share:.1f}", "%"]
+
+
 def test_a_model_that_says_nothing_is_given_what_older_ones_take(bare, capsys):
     (bare / "export.json").unlink()
     code, _, err = run(capsys, bare, bare / "photo.jpg")
