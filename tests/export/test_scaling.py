@@ -212,6 +212,14 @@ def test_no_images_no_pixels(tmp_path):
     with pytest.raises(UserError, match=r"takes images \[height, width, 1 or 3\].*Received: .*\(6,\).*input=None"):
         export(model, tmp_path, images=np.zeros((2, 6), np.float32))
     assert "input" not in export(model, tmp_path, images=np.ones((2, 6), np.float32), input=None).to_json()
+    vectors = tf.keras.Model(inputs, layers.Dense(3)(layers.Rescaling(1 / 127.5, -1)(inputs)))
+    assert not scaling.takes_pixels(vectors)
+
+
+def test_a_sequential_model_of_batch_size_one(tmp_path):
+    model = tf.keras.Sequential([tf.keras.Input((8, 8, 3), batch_size=1), *plain().layers[1:]])
+    export(model, tmp_path, images=IMAGES)
+    np.testing.assert_allclose(of_tflite(tmp_path, PIXELS[:1]), model(IMAGES[:1]), atol=1e-5)
 
 
 def test_int8_inputs_are_not_scaled(model, tmp_path):

@@ -20,8 +20,8 @@ NOTE = "scales pixels 0..255 to -1..1, as training did"
 
 
 def takes_pixels(model: tf.keras.Model) -> bool:
-    """Whether all that reads a model's only input is a layer that scales pixels 0..255 to -1..1."""
-    if not is_functional(model) or len(model.inputs) != 1:
+    """Whether all that reads the images of a model is a layer that scales pixels 0..255 to -1..1."""
+    if not is_functional(model) or not _takes_images(model):
         return False
     graph = flatten(model)
     readers = [call.layer for call in graph.readers().get(graph.inputs[0], [])]
@@ -93,17 +93,25 @@ def prepare(model: tf.keras.Model, images: np.ndarray | None, given: str | None)
         return Prepared(model, model, images, "pixels")
     if given is None:
         return Prepared(model, model, images, None)
-    shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs or []]
-    if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][2] not in (1, 3):
+    if not _takes_images(model):
         raise UserError(
             f"Expected a model that takes images [height, width, 1 or 3] with input={given!r}. Received: inputs of "
-            f"shape {shapes}; pass input=None, which leaves them as they are."
+            f"shape {_shapes(model)}; pass input=None, which leaves them as they are."
         )
     remedy = "pass input=None for a model that was trained on other values, which leaves its input as it is"
     _check(images, -1.001, 1.001, "as tfbnas.data gives them", remedy)
     if given == "normalised":
         return Prepared(model, model, images, given)
     return Prepared(with_scaling(model), as_in_training(model), _pixels(images, remedy), given)
+
+
+def _shapes(model: tf.keras.Model) -> list[tuple]:
+    return [tuple(tensor.shape[1:]) for tensor in model.inputs or []]
+
+
+def _takes_images(model: tf.keras.Model) -> bool:
+    shapes = _shapes(model)
+    return len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][2] in (1, 3)
 
 
 def _pixels(images: np.ndarray | None, remedy: str) -> np.ndarray | None:
