@@ -486,3 +486,35 @@ def test_bad_arguments():
 def test_a_search_of_widths_refuses_a_cost_without_expectation():
     with pytest.raises(UserError, match="expectation is differentiable.*Received: Distributed"):
         DMS("test-small", budget=BUDGET)
+
+
+def expected_steps(groups, values):
+    """Expected gradient by the logits over all draws of a batch: by `reinforce`, and as the authors' sum over it."""
+    draws = np.array(list(itertools.product(range(len(EVERY)), repeat=groups)))
+    chances = probabilities(LOGITS)[draws].prod(axis=1)
+    logits, matters = tf.constant(LOGITS), tf.ones([groups, 4], tf.bool)
+
+    def own(rows):
+        scores = reinforce.score(logits, tf.gather(EVERY, rows), matters)
+        return reinforce.gradient(scores, reinforce.leave_one_out(tf.gather(values, rows)))
+
+    means = tf.vectorized_map(own, tf.constant(draws)).numpy()
+    scores = EVERY - 1 / (1 + np.exp(-np.array(LOGITS)))
+    theirs = values[draws] - values[draws].mean(axis=1, keepdims=True)
+    sums = np.einsum("dg,dgi->di", theirs, scores[draws])
+    return chances @ means, chances @ sums
+
+
+def test_the_expected_step_of_a_logit_does_not_depend_on_the_batch_size():
+    """The mean over the examples gives it; the authors' sum of the same grows with the examples of a batch.
+
+    So their rate of 1e-3 with 64 examples is a rate of 0.063 here, up to their mean over a batch with the example
+    itself in it, which makes 64 of it.
+    """
+    values = np.random.default_rng(0).normal(size=len(EVERY)).astype(np.float32)
+    true = exact(values[:, None].astype(np.float64))
+    for groups in (2, 3):
+        mean, total = expected_steps(groups, values)
+        np.testing.assert_allclose(mean, true, atol=2e-5)
+        np.testing.assert_allclose(total, (groups - 1) * true, atol=2e-5)
+    assert BSN.settings_class().architecture_learning_rate == pytest.approx(1e-3 * 64)

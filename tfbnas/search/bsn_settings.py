@@ -31,7 +31,10 @@ class Settings:
       momentum: Of SGD. Paper: 0.9.
       weight_decay: Of SGD.
       architecture_optimizer: Of the gates' logits: sgd (paper, without momentum) or adam.
-      architecture_learning_rate: Of that optimiser. Paper: 1e-3.
+      architecture_learning_rate: Of that optimiser. Its gradient is the mean over the batch's examples. Paper: 1e-3
+        for the sum over 64 of them, which is 0.064 here.
+      fill_budget: Whether the network that comes out also has the less probable modules that its budget has room for,
+        those with the most probability for their cost first. The paper leaves them out.
     """
 
     epochs: int = 300
@@ -47,7 +50,8 @@ class Settings:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     architecture_optimizer: Literal["sgd", "adam"] = "sgd"
-    architecture_learning_rate: float = 1e-3
+    architecture_learning_rate: float = 0.064
+    fill_budget: bool = True
 
     def check(self, group: str = "search") -> None:
         """Refuses values that no search can have; messages name them behind `group` and a dot.
