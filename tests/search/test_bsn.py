@@ -300,7 +300,7 @@ def test_a_disconnected_sample_answers_from_the_bias(search, batch):
 
 def test_closed_architecture_is_the_pruned_super_network(batch):
     """In inference and in training, for every probable architecture, with normalisation."""
-    search = make(Budget(Distributed(1), 7.0), normalized=True)
+    search = make(Budget(Distributed(1), 7.0), normalized=True, fill_budget=False)
     chance = np.random.default_rng(0)
     for weight in search.network.weights:
         weight.assign(chance.uniform(0.3, 1.5, weight.shape).astype(np.float32))
@@ -309,13 +309,12 @@ def test_closed_architecture_is_the_pruned_super_network(batch):
         architecture = search.architecture()
         plain = closed_twin(search, dict(architecture.choices))
         np.testing.assert_allclose(search(batch[0]), plain(batch[0]), atol=1e-5)
-        assert search.priced.price(search.priced.most_probable(np.where(row, 0.7, 0.3))) == [
-            Distributed(1).of(architecture)
-        ]
+        gates = search.closing(np.where(row, 0.7, 0.3))
+        assert search.priced.price(search.priced.kept(gates)) == [Distributed(1).of(architecture)]
 
 
 def test_most_probable_path_where_nothing_is_connected():
-    search = make(Budget(Distributed(1), 7.0))
+    search = make(Budget(Distributed(1), 7.0), fill_budget=False)
     search.logits.assign([-1.0, -2.0, -1.0, -3.0])  # a and c: 0.27 * 0.27 against 0.05 of the skip
     assert search.architecture().choices == {"a": True, "b": False, "c": True, "skip": False}
     search.logits.assign([-1.0, -2.0, -1.0, -0.5])

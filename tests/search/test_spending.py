@@ -55,6 +55,7 @@ def test_a_search_of_widths(cost, image_batches):
     data, ends = image_batches(), []
     for limit in np.linspace(1.1 * least, largest, 10):
         share.limit.assign(limit)
+        search._closing._last = None  # a limit is the same for ever outside of tests
         search.mu.assign(tf.fill([3], 1.5))
         search.sigma.assign(0.6)
         search.cluster(0, fresh=True)
@@ -68,10 +69,9 @@ def test_a_search_of_widths(cost, image_batches):
 
 FABRIC = Architecture("t", "resnet_fabric", {}, (16, 16, 3), 10, {"n": 3, "base": 8})
 CNF = Architecture("t", "cnf", {}, (16, 16, 3), 10, {"columns": 4, "scales": 4, "filters": 8})
-COSTS = {"steps": Distributed(2), "memory": Memory(), "multiply_adds": MultiplyAdds(), "latency": Latency("pixel1")}
 
 
-def searched(priced, weight, seed, steps=150):
+def searched(priced, weight, seed, steps=60):
     """Probabilities that policy gradient finds: each gate has a random use for the loss, and the budget its penalty."""
     chance = np.random.default_rng(seed)
     use = chance.exponential(0.05, len(priced.graph.choices))
@@ -83,23 +83,25 @@ def searched(priced, weight, seed, steps=150):
         pruned, costs = priced.sample(gates)
         values = weight * np.maximum(0.0, costs[:, 0] / budget.limit - 1.0) - pruned.gates @ use
         scores = np.where(pruned.matters, gates - p, 0.0)
-        logits -= 3.0 * (values - values.mean()) @ scores / len(values)
+        logits -= 6.0 * (values - values.mean()) @ scores / len(values)
     return 1 / (1 + np.exp(-logits))
 
 
-@pytest.mark.parametrize("template", [FABRIC, CNF], ids=["fabric", "cnf"])
-@pytest.mark.parametrize("cost", COSTS.values(), ids=COSTS.keys())
+@pytest.mark.parametrize(
+    ("template", "cost"),
+    [(FABRIC, Distributed(2)), (FABRIC, Memory()), (CNF, MultiplyAdds()), (CNF, Latency("pixel1"))],
+    ids=["steps", "memory", "multiply_adds", "latency"],
+)
 def test_a_search_of_modules(template, cost):
-    whole = PricedGraph(template, [Budget(cost, 1e12)])
-    (least,) = whole.least()
-    (largest,) = whole.price(np.ones(len(whole.graph.nodes), bool))
+    priced = PricedGraph(template, [Budget(cost, 1e12)])
+    (least,) = priced.least()
+    (largest,) = priced.price(np.ones(len(priced.graph.nodes), bool))
     without, used = [], []
-    for seed, limit in enumerate(np.linspace(1.1 * least, 0.95 * largest, 10)):
-        limit = float(np.floor(limit)) if cost.unit == "steps" else float(limit)
-        priced = PricedGraph(template, [Budget(cost, limit)])
+    for seed, limit in enumerate(np.linspace(1.5 * least, 0.9 * largest, 10)):
+        priced.budgets = (Budget(cost, float(np.floor(limit)) if cost.unit == "steps" else float(limit)),)
         probabilities = searched(priced, 2.0, seed)
         for fill, shares in ((False, without), (True, used)):
             gates = ClosingGates(priced, fill=fill)(probabilities)
-            shares.append(priced.price(priced.kept(gates))[0] / limit)
+            shares.append(priced.price(priced.kept(gates))[0] / priced.budgets[0].limit)
     assert min(used) >= LEAST and max(used) <= 1.0, used
     assert min(without) < 0.9  # filling had something to do

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,6 +11,10 @@ import numpy as np
 from tfbnas.networks.graph import NetworkGraph
 from tfbnas.networks.pruning import Bits
 from tfbnas.search.priced_graph import PricedGraph
+
+_EXCHANGES = 100
+"""How many exchanges are priced at most before none is made."""
+_ROUNDS = 4
 
 SPENT = 0.97
 """The share of a budget from which on it counts as used."""
@@ -93,14 +98,26 @@ def filled(priced: PricedGraph, gates: Bits, probabilities: np.ndarray) -> Bits:
     What is opened is a way: a gate, or several that lead from what is kept to what is kept only together. Its value is
     the probability that all of them are open, its price the share that it takes of what is left of the tightest budget.
     The way with the most value for its price comes first, one that costs nothing before all others. Of the ways through
-    a gate the most probable one is looked at, and where none of these fits, the one with the fewest gates. A cost that
-    is measured is asked as seldom as possible: there the most probable way that fits comes first.
+    a gate the most probable one is looked at, and where none of these fits, the one with the fewest gates. Where too
+    much is left then, gates are exchanged. A cost that is measured is asked as seldom as possible: there the most
+    probable way that fits comes first, and nothing is exchanged.
 
     Args:
       priced: The graph, its costs and their limits.
       gates: What is kept, within the budgets, `[gates]`.
       probabilities: Of each gate to be open, `[gates]`.
     """
+    gates = _grown(priced, gates, probabilities)
+    for _ in range(0 if priced.is_measured else _ROUNDS):
+        exchanged = _exchanged(priced, gates, probabilities)
+        if exchanged is gates:
+            break
+        gates = _grown(priced, exchanged, probabilities)
+    return gates
+
+
+def _grown(priced: PricedGraph, gates: Bits, probabilities: np.ndarray) -> Bits:
+    """Gates with all ways that fit, one after another."""
     graph, refused = priced.graph, set[Way]()
     while True:
         fewest = [float(gate >= 0) for gate in graph.guard]
@@ -111,16 +128,16 @@ def filled(priced: PricedGraph, gates: Bits, probabilities: np.ndarray) -> Bits:
                 break
         else:
             return gates
-        gates = graph.prune(_opened(gates, way)[None]).gates[0]
+        gates = graph.prune(_switched(gates, way, True)[None]).gates[0]
 
 
 def _best(priced: PricedGraph, gates: Bits, values: Mapping[Way, float], refused: set[Way]) -> Way | None:
     """The way with the most value for its price that all budgets allow; those that they do not are `refused` hence."""
-    limits = np.array([budget.limit for budget in priced.budgets])
+    limits = priced.limits
     here = np.zeros(len(limits)) if priced.is_measured else np.array(priced.price(priced.kept(gates)))
     ranks: dict[Way, tuple[float, float]] = {}
     for way, value in sorted(values.items(), key=lambda item: (-item[1], sorted(item[0]))):
-        prices = np.array(priced.price(priced.kept(_opened(gates, way))))
+        prices = np.array(priced.price(priced.kept(_switched(gates, way, True))))
         if np.any(prices > limits):
             refused.add(way)
             continue
@@ -131,10 +148,60 @@ def _best(priced: PricedGraph, gates: Bits, values: Mapping[Way, float], refused
     return max(ranks, key=ranks.__getitem__, default=None)
 
 
-def _opened(gates: Bits, way: Way) -> Bits:
-    wider = gates.copy()
-    wider[list(way)] = True
-    return wider
+def _exchanged(priced: PricedGraph, gates: Bits, probabilities: np.ndarray) -> Bits:
+    """Gates of which one or two were closed so that others fit, and a budget is used; the same ones where none helps.
+
+    Modules are coarse: with none to add, a tenth of a budget may be left. So one or two ways are opened in exchange for
+    one or two gates, with what depends on these. Of the exchanges that use `SPENT` of a budget the most probable
+    network is taken; where none does, of those that use more than now the one that uses most. Prices are added up to
+    find the exchanges worth a look, and then asked for.
+    """
+    graph = priced.graph
+
+    def share(some: Bits) -> np.ndarray:
+        return np.array(priced.price(priced.kept(some))) / priced.limits
+
+    here = share(gates)
+    if here.max() >= SPENT:
+        return gates
+    bounded = np.clip(np.asarray(probabilities, np.float64), 1e-12, 1 - 1e-12)
+    odds = np.log(bounded / (1 - bounded))
+    singles: list[tuple[Way, np.ndarray]] = []
+    for gate in np.flatnonzero(gates):
+        fewer = graph.prune(_switched(gates, {gate}, False)[None])
+        if fewer.modules.any():
+            closed = frozenset(np.flatnonzero(gates & ~fewer.gates[0]).tolist())
+            singles.append((closed, share(fewer.gates[0]) - here))
+    found = ways(graph, gates, _doubts(graph, probabilities)) | ways(graph, gates, [1.0] * len(graph.guard))
+    closings = _with_pairs(singles)
+    openings = _with_pairs([(way, share(_switched(gates, way, True)) - here) for way in sorted(found, key=sorted)])
+    if not closings or not openings:
+        return gates
+    less, more = (np.array([extra for _, extra in each]) for each in (closings, openings))
+    uses = np.max(here + less[:, None] + more[None], axis=2)
+    worth = [
+        np.array([sign * odds[list(way)].sum() for way, _ in each]) for sign, each in ((-1, closings), (1, openings))
+    ]
+    possible = np.flatnonzero((uses > here.max() + 1e-9) & (uses <= 1.0))
+    order = np.lexsort(((worth[0][:, None] + worth[1]).flat[possible], np.minimum(uses.flat[possible], SPENT)))
+    for place in possible[order[::-1][:_EXCHANGES]]:
+        first, second = np.unravel_index(place, uses.shape)
+        other = _switched(_switched(gates, closings[first][0], False), openings[second][0], True)
+        other = graph.prune(other[None]).gates[0]
+        if here.max() + 1e-9 < share(other).max() <= 1.0:
+            return other
+    return gates
+
+
+def _with_pairs(ones: list[tuple[Way, np.ndarray]]) -> list[tuple[Way, np.ndarray]]:
+    """Each alone, and every two together, with the sum of what they change."""
+    return ones + [(a | b, extra + other) for (a, extra), (b, other) in itertools.combinations(ones, 2)]
+
+
+def _switched(gates: Bits, some: Iterable[int], to: bool) -> Bits:
+    changed = gates.copy()
+    changed[list(some)] = to
+    return changed
 
 
 def ways(graph: NetworkGraph, gates: Bits, lengths: Sequence[float]) -> set[Way]:

@@ -85,6 +85,11 @@ class PricedGraph:
         """Whether a cost is not the same each time, so that asking is dear."""
         return any(getattr(cost, "stochastic", False) for cost in self.costs)
 
+    @property
+    def limits(self) -> np.ndarray:
+        """Of the costs, `[costs]`."""
+        return np.array([budget.limit for budget in self.budgets])
+
     def kept(self, gates: Bits) -> Kept:
         """The modules `[modules]` that gates `[gates]` leave."""
         return self.graph.prune(gates[None]).modules[0]
@@ -133,8 +138,7 @@ class PricedGraph:
         for sums, path in sorted(paths, key=lambda one: (*one[0].tolist(), one[1])):
             if not any(np.all(other <= sums) for other, _ in left):
                 left.append((sums, path))
-        limits = np.array([budget.limit for budget in self.budgets])
-        return sorted(left, key=lambda one: float(np.max(one[0] / limits)))[:_PATHS]
+        return sorted(left, key=lambda one: float(np.max(one[0] / self.limits)))[:_PATHS]
 
     def _weights(self) -> np.ndarray:
         """What each module costs alone, `[costs, modules]`; 1 where a cost cannot say it."""
