@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfbnas import networks
 from tfbnas.architecture import Architecture
-from tfbnas.costs import Budget, Distributed, Latency, Memory, MultiplyAdds
+from tfbnas.costs import Budget, Distributed, Latency, Memory, MultiplyAdds, trace
+from tfbnas.costs.closed import prices_of_widths
+from tfbnas.layers import OpenWidth
 from tfbnas.search.closing_gates import ClosingGates
+from tfbnas.search.closing_widths import ClosingWidths
 from tfbnas.search.dms import DMS
 from tfbnas.search.priced_graph import PricedGraph
 
@@ -32,9 +36,9 @@ class Share:
         return self.cost.expected(operations, distributions) / self.limit
 
 
-@pytest.mark.parametrize("cost", [Memory(), Latency("raspberry_pi_4b")], ids=["memory", "latency"])
-def test_a_search_of_widths(cost, image_batches):
+def test_a_search_of_widths(image_batches):
     """Short real searches that end anywhere: far below their budget, or above it."""
+    cost = Memory()
     share = Share(cost)
     share.limit.assign(1e9)
     search = DMS(
@@ -65,6 +69,29 @@ def test_a_search_of_widths(cost, image_batches):
         assert LEAST <= used <= 1.0, (limit, search.mu.numpy(), search.architecture().choices, search.unspent())
         assert (search.unspent() == "") == (used >= 0.97)
     assert min(ends) < 0.9 and max(ends) > 1.1  # closing had something to do
+
+
+@pytest.mark.parametrize("cost", [Latency("raspberry_pi_4b"), MultiplyAdds()], ids=["latency", "multiply_adds"])
+def test_widths_under_other_costs(cost):
+    """As a search may have left them, with any ratios, far from the budget."""
+    opened, chance = {}, np.random.default_rng(0)
+    network = networks.construct(
+        "test-small",
+        lambda name, base: opened.setdefault(name, OpenWidth(name, base)),
+        input_shape=(8, 8, 3),
+        classes=4,
+        options={},
+    )
+    base = np.array([width.base for width in opened.values()])
+    prices = prices_of_widths([cost], trace(network), list(opened))
+    least, largest = prices(np.stack([base // 3, 5 * base]))[:, 0]
+    for limit in np.linspace(1.1 * least, largest, 10):
+        close = ClosingWidths(prices, np.array([limit]), base=base)
+        ratios = chance.uniform(0.4, 4.0, 3).astype(np.float32)
+        closed = close(ratios, 0.2, 10 * base)
+        choices = dict(zip(opened, closed.channels.tolist(), strict=True))
+        used = cost.of(Architecture("t", "test-small", choices, (8, 8, 3), 4)) / limit
+        assert LEAST <= used <= 1.0, (limit, ratios, choices)
 
 
 FABRIC = Architecture("t", "resnet_fabric", {}, (16, 16, 3), 10, {"n": 3, "base": 8})

@@ -14,7 +14,7 @@ from tfbnas.search.priced_graph import PricedGraph
 
 _EXCHANGES = 100
 """How many exchanges are priced at most before none is made."""
-_ROUNDS = 4
+_ROUNDS, _PATHS = 4, 20
 
 SPENT = 0.97
 """The share of a budget from which on it counts as used."""
@@ -54,8 +54,7 @@ class ClosingGates:
     def unspent(self, probabilities: np.ndarray) -> str:
         """Why the network uses less than `SPENT` of every budget, in a sentence; "" where it does not."""
         gates = self(probabilities)
-        prices = self.priced.price(self.priced.kept(gates))
-        share = max(price / budget.limit for price, budget in zip(prices, self.priced.budgets, strict=True))
+        share = self.priced.shares(gates).max()
         if share >= SPENT:
             return ""
         text = f"The network uses {100 * share:.1f} % of its budget"
@@ -113,7 +112,22 @@ def filled(priced: PricedGraph, gates: Bits, probabilities: np.ndarray) -> Bits:
         if exchanged is gates:
             break
         gates = _grown(priced, exchanged, probabilities)
-    return gates
+    return gates if priced.is_measured else _begun_anew(priced, gates, probabilities)
+
+
+def _begun_anew(priced: PricedGraph, gates: Bits, probabilities: np.ndarray) -> Bits:
+    """The gates, or where they use no budget, the most probable network that does and grows from a single path."""
+    graph, doubts = priced.graph, _doubts(priced.graph, probabilities)
+    if priced.shares(gates).max() >= SPENT:
+        return gates
+    nothing = np.zeros_like(gates)
+    paths = sorted(ways(graph, nothing, doubts), key=lambda path: (-np.prod(probabilities[list(path)]), sorted(path)))
+    starts = [_switched(nothing, path, True) for path in paths[:_PATHS]]
+    grown = [_grown(priced, start, probabilities) for start in starts if priced.shares(start).max() <= 1.0]
+    odds = _odds(probabilities)
+    return max(
+        (one for one in grown if priced.shares(one).max() >= SPENT), key=lambda one: odds[one].sum(), default=gates
+    )
 
 
 def _grown(priced: PricedGraph, gates: Bits, probabilities: np.ndarray) -> Bits:
@@ -156,25 +170,21 @@ def _exchanged(priced: PricedGraph, gates: Bits, probabilities: np.ndarray) -> B
     network is taken; where none does, of those that use more than now the one that uses most. Prices are added up to
     find the exchanges worth a look, and then asked for.
     """
-    graph = priced.graph
-
-    def share(some: Bits) -> np.ndarray:
-        return np.array(priced.price(priced.kept(some))) / priced.limits
-
-    here = share(gates)
+    graph, odds = priced.graph, _odds(probabilities)
+    here = priced.shares(gates)
     if here.max() >= SPENT:
         return gates
-    bounded = np.clip(np.asarray(probabilities, np.float64), 1e-12, 1 - 1e-12)
-    odds = np.log(bounded / (1 - bounded))
     singles: list[tuple[Way, np.ndarray]] = []
     for gate in np.flatnonzero(gates):
         fewer = graph.prune(_switched(gates, {gate}, False)[None])
         if fewer.modules.any():
             closed = frozenset(np.flatnonzero(gates & ~fewer.gates[0]).tolist())
-            singles.append((closed, share(fewer.gates[0]) - here))
+            singles.append((closed, priced.shares(fewer.gates[0]) - here))
     found = ways(graph, gates, _doubts(graph, probabilities)) | ways(graph, gates, [1.0] * len(graph.guard))
     closings = _with_pairs(singles)
-    openings = _with_pairs([(way, share(_switched(gates, way, True)) - here) for way in sorted(found, key=sorted)])
+    openings = _with_pairs(
+        [(way, priced.shares(_switched(gates, way, True)) - here) for way in sorted(found, key=sorted)]
+    )
     if not closings or not openings:
         return gates
     less, more = (np.array([extra for _, extra in each]) for each in (closings, openings))
@@ -188,7 +198,7 @@ def _exchanged(priced: PricedGraph, gates: Bits, probabilities: np.ndarray) -> B
         first, second = np.unravel_index(place, uses.shape)
         other = _switched(_switched(gates, closings[first][0], False), openings[second][0], True)
         other = graph.prune(other[None]).gates[0]
-        if here.max() + 1e-9 < share(other).max() <= 1.0:
+        if here.max() + 1e-9 < priced.shares(other).max() <= 1.0:
             return other
     return gates
 
@@ -209,7 +219,7 @@ def ways(graph: NetworkGraph, gates: Bits, lengths: Sequence[float]) -> set[Way]
 
     Args:
       graph: The modules.
-      gates: What is kept: gates that lead from input to output, `[gates]`.
+      gates: What is kept: gates that lead from input to output, `[gates]`, or none. Then ways are whole paths.
       lengths: Of each module, at least 0; for instance its doubt, minus the logarithm of its probability.
     """
     kept = graph.prune(gates[None]).modules[0]
@@ -235,10 +245,17 @@ def _nearest(
         if kept[module]:
             continue
         origins = [(0.0, ()) if kept[one] else found[one] for one in neighbours[module] if kept[one] or one in found]
+        origins = origins if neighbours[module] else [(0.0, ())]
         if origins:
             length, path = min(origins)
             found[module] = length + lengths[module], (*path, module)
     return found
+
+
+def _odds(probabilities: np.ndarray) -> np.ndarray:
+    """Logarithm of the odds that each gate is open: their sum is largest for the most probable network."""
+    bounded = np.clip(np.asarray(probabilities, np.float64), 1e-12, 1 - 1e-12)
+    return np.log(bounded / (1 - bounded))
 
 
 def _doubts(graph: NetworkGraph, probabilities: np.ndarray) -> list[float]:

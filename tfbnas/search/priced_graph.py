@@ -94,6 +94,10 @@ class PricedGraph:
         """The modules `[modules]` that gates `[gates]` leave."""
         return self.graph.prune(gates[None]).modules[0]
 
+    def shares(self, gates: Bits) -> np.ndarray:
+        """The share of each budget that is used by what gates leave, `[costs]`."""
+        return np.array(self.price(self.kept(gates))) / self.limits
+
     def affordable(self, kept: Kept) -> bool:
         """Whether all budgets allow the kept modules."""
         return all(price <= budget.limit for price, budget in zip(self.price(kept), self.budgets, strict=True))
@@ -108,9 +112,8 @@ class PricedGraph:
         """
 
         def rank(path: Path) -> tuple[float, float]:
-            prices = self.price(self.kept(self._gates(path)))
-            shares = [price / budget.limit for price, budget in zip(prices, self.budgets, strict=True)]
-            return max(0.0, max(shares) - 1.0), sum(doubts[module] for module in path)
+            excess = max(0.0, self.shares(self._gates(path)).max() - 1.0)
+            return excess, sum(doubts[module] for module in path)
 
         return self._gates(min(self._paths(), key=rank))
 
