@@ -66,6 +66,8 @@ def lead(run: Run, method: Method) -> str:
             used = f"{100 * value / cost.limit:.0f} % of its budget of {amount(cost, cost.limit)}"
             found.append(f"{amount(cost, value)}{model}, {used}")
     text += f" in {' and '.join(found)}." if found else "."
+    if run.search and run.search.unspent:
+        text += " " + run.search.unspent.replace("`", "")
     parts: list[str] = []
     for gain in trained.gains(run)[:2]:
         more = "more" if gain.points >= 0 else "less"
