@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import math
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
 
 _NEAR = 0.78
 
 
 class UserError(ValueError):
     """Wrong input: one sentence that names the argument, what was expected, what was received and what to do."""
+
+
+def exit_code(work: Callable[[], object]) -> int:
+    """Does the work of a command line: 0, or 2 where a user can mend what went wrong, which is said in one sentence."""
+    try:
+        work()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -31,18 +44,39 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def require_positive(group: str, **values: float) -> None:
-    """Raises UserError for the first value that is not positive; its name follows `group` and a dot."""
+    """Raises UserError for the first value that is not positive and finite; its name follows `group` and a dot."""
     for name, value in values.items():
-        if not value > 0:
-            raise UserError(f"Expected `{_setting(group, name)}` to be positive. Received: {name}={value}.")
+        if not 0 < value < math.inf:
+            wanted = "finite" if value == math.inf else "positive"
+            raise UserError(f"Expected `{_setting(group, name)}` to be {wanted}. Received: {name}={value}.")
 
 
 def require_range(group: str, least: float, most: float | None, **values: float) -> None:
     """Raises UserError for the first value below `least` or above `most`; its name follows `group` and a dot."""
     for name, value in values.items():
-        if value < least or (most is not None and value > most):
+        if not (least <= value < math.inf and (most is None or value <= most)):
             limits = f"at least {least}" if most is None else f"in {least}..{most}"
             raise UserError(f"Expected `{_setting(group, name)}` to be {limits}. Received: {name}={value}.")
+
+
+def require_sgd(group: str, settings: Any) -> None:
+    """Checks what every group of settings with SGD has: batch_size, learning_rate, momentum, weight_decay, drops.
+
+    Args:
+      group: Of the settings, for the message.
+      settings: The dataclass; without a schedule of steps it has no `drops`.
+
+    Raises:
+      UserError: One of them is out of its range.
+    """
+    require_positive(group, batch_size=settings.batch_size, learning_rate=settings.learning_rate)
+    require_range(group, 0, 1, momentum=settings.momentum)
+    require_range(group, 0, None, weight_decay=settings.weight_decay)
+    drops = getattr(settings, "drops", [])
+    if not all(0 < drop < 1 for drop in drops) or list(drops) != sorted(drops):
+        raise UserError(
+            f"Expected `{_setting(group, 'drops')}` to be rising fractions in (0, 1). Received: {list(drops)}."
+        )
 
 
 def _setting(group: str, name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tfbnas.errors import UserError, require_positive, require_range
+from tfbnas.errors import UserError, require_positive, require_range, require_sgd
 
 
 @dataclass
@@ -55,7 +55,7 @@ class DataSettings:
     padding: int | None = None
 
     def check(self) -> None:
-        require_range("data", 0, None, held_out=self.held_out)
+        require_range("data", 0, None, held_out=self.held_out, memory_limit=self.memory_limit)
         if self.held_out and self.validation_split:
             raise UserError(
                 "Expected one of `data.validation_split` and `data.held_out`. "
@@ -101,9 +101,8 @@ class TrainSettings:
     full_precision_epochs: int = 0
 
     def check(self) -> None:
-        names = ("epochs", "batch_size", "learning_rate", "kernel_learning_rate")
-        require_positive("train", **{name: getattr(self, name) for name in names})
-        require_range("train", 0, 1, momentum=self.momentum)
+        require_sgd("train", self)
+        require_positive("train", epochs=self.epochs, kernel_learning_rate=self.kernel_learning_rate)
         if self.kernel_bound is not None:
             require_positive("train", kernel_bound=self.kernel_bound)
             if self.recipe == "sgd":
@@ -116,11 +115,7 @@ class TrainSettings:
                 "Expected `train.warm_up` to be at least 0 and below `train.epochs`. "
                 f"Received: {self.warm_up} of {self.epochs}."
             )
-        require_range(
-            "train", 0, None, weight_decay=self.weight_decay, full_precision_epochs=self.full_precision_epochs
-        )
-        if not all(0 < drop < 1 for drop in self.drops) or self.drops != sorted(self.drops):
-            raise UserError(f"Expected `train.drops` to be rising fractions in (0, 1). Received: {self.drops}.")
+        require_range("train", 0, None, full_precision_epochs=self.full_precision_epochs)
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from tfbnas.errors import UserError, require_positive, require_range
+from tfbnas.errors import UserError, require_positive, require_range, require_sgd
 
 Baseline = Literal["greedy", "batch", "moving", "none"]
 
@@ -56,10 +56,9 @@ class Settings:
           UserError: A value is out of its range, or two do not go together.
         """
         scope = f"{group}." if group else ""
-        names = ("epochs", "batch_size", "learning_rate", "architecture_learning_rate")
-        require_positive(group, **{name: getattr(self, name) for name in names})
-        require_range(group, 0, 1, momentum=self.momentum, baseline_momentum=self.baseline_momentum)
-        require_range(group, 0, None, weight_decay=self.weight_decay)
+        require_sgd(group, self)
+        require_positive(group, epochs=self.epochs, architecture_learning_rate=self.architecture_learning_rate)
+        require_range(group, 0, 1, baseline_momentum=self.baseline_momentum)
         if not 0 <= self.warm_up_epochs < self.epochs:
             raise UserError(
                 f"Expected `{scope}warm_up_epochs` to be at least 0 and below `{scope}epochs`. "
@@ -80,5 +79,3 @@ class Settings:
                 f'Expected at least two `{scope}groups` for the baseline "batch", the mean of the other groups. '
                 'Received: groups=1; choose the baseline "moving".'
             )
-        if not all(0 < drop < 1 for drop in self.drops) or self.drops != sorted(self.drops):
-            raise UserError(f"Expected `{scope}drops` to be rising fractions in (0, 1). Received: {self.drops}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tfbnas.errors import UserError, require_positive, require_range
+from tfbnas.errors import UserError, require_positive, require_range, require_sgd
 
 
 @dataclass
@@ -57,13 +57,13 @@ class Settings:
         Raises:
           UserError: A value is out of its range, or two do not go together.
         """
+        require_sgd(group, self)
         names = (
-            "rounds weight_epochs batch_size initial_ratio initial_sigma final_sigma minimal_ratio temperature "
-            "width_multiple learning_rate final_learning_rate architecture_learning_rate"
+            "rounds weight_epochs initial_ratio initial_sigma final_sigma minimal_ratio temperature "
+            "width_multiple final_learning_rate architecture_learning_rate"
         )
         require_positive(group, **{name: getattr(self, name) for name in names.split()})
-        require_range(group, 0, 1, momentum=self.momentum)
-        require_range(group, 0, None, weight_decay=self.weight_decay, minimal_edge=self.minimal_edge)
+        require_range(group, 0, None, minimal_edge=self.minimal_edge)
         if self.architecture_steps is not None:
             require_positive(group, architecture_steps=self.architecture_steps)
         scope = f"{group}." if group else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tfbnas.errors import require_positive, require_range
+from tfbnas.errors import require_positive, require_range, require_sgd
 
 
 @dataclass
@@ -40,7 +40,6 @@ class Settings:
         Raises:
           UserError: A value is out of range.
         """
-        names = ("candidates", "epochs", "draws", "batch_size", "learning_rate")
-        require_positive(group, **{name: getattr(self, name) for name in names})
-        require_range(group, 0, 1, least_share=self.least_share, momentum=self.momentum)
-        require_range(group, 0, None, weight_decay=self.weight_decay)
+        require_sgd(group, self)
+        require_positive(group, candidates=self.candidates, epochs=self.epochs, draws=self.draws)
+        require_range(group, 0, 1, least_share=self.least_share)
