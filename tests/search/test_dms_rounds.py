@@ -128,7 +128,6 @@ def test_closing_takes_the_mean_ratio(chains):
         "candidates": pytest.approx(ratios),
         "candidate_channels": [3, 5, 6],
         "probabilities": pytest.approx(mass / np.sum(mass)),
-        "masses": pytest.approx(mass),
         "sigma": pytest.approx(0.3),
         "ratio": pytest.approx(5 / 6),
     }

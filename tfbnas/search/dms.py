@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -69,11 +70,12 @@ class DMS(Search):
     settings_class = Settings
     halves = True
     choice_label = "Expansion ratio"
+    epoch_label = "round"
 
     def __init__(self, network: str, *, budget: Budget | Sequence[Budget], **arguments: Any):
         super().__init__(network, budget=budget, **arguments)
         own, template = self.settings, self.template
-        dms_widths.check_costs(self.budgets)
+        self.check_costs(self.budgets)
         widths: dict[str, OpenWidth] = {}
 
         def choose(name: str, default: Any) -> OpenWidth:
@@ -115,8 +117,12 @@ class DMS(Search):
                 )
 
     @classmethod
-    def least_costs(cls, template: Architecture, budgets: Sequence[Budget], settings: Any) -> list[float | None]:
+    def check_costs(cls, budgets: Sequence[Budget]) -> None:
         dms_widths.check_costs(budgets)
+
+    @classmethod
+    def least_costs(cls, template: Architecture, budgets: Sequence[Budget], settings: Any) -> list[float | None]:
+        cls.check_costs(budgets)
         closed = replace(template, choices=dms_widths.smallest(template, settings))
         return [float(budget.cost.of(closed)) for budget in budgets]
 
@@ -166,8 +172,8 @@ class DMS(Search):
         """What is known of each width at the end of a round.
 
         "value" is mu and "sigma" that of the round; the band is one sigma wide on both sides. "candidates" are the
-        ratios around that mu, "masses" what the logistic distribution has within their ranges. "ratio" is what the
-        closed width has of its base.
+        ratios around that mu. "ratio" is what the closed width has of its base. "least" and "most" are the bounds that
+        mu had when the round ended.
         """
         return dms_widths.described(
             self._widths,
@@ -175,6 +181,7 @@ class DMS(Search):
             self.last_round.sigma,
             self.architecture().choices,
             minimum=self.settings.minimal_ratio,
+            ends=[self._bounded(tf.fill(self.mu.shape, end)).numpy() for end in (-math.inf, math.inf)],
         )
 
     def record(self) -> dict[str, Any]:
