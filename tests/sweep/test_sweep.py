@@ -113,6 +113,12 @@ def test_the_front_is_chosen_on_held_out_images_where_there_are_some(standins, t
     assert found["front_by"] == "validation_accuracy" and found["front"] == ["budget-20_weight-2"]
     page = (tmp_path / "b" / "sweep.html").read_text()
     assert "Validation accuracy" in page and "held-out" in page
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert re.split(r"  +", head.strip()) == ["network", "steps", "test accuracy", "held-out images", "memory"]
+    (row,) = [row for row in rows if "on the front" in row]
+    found = {one["name"]: one for one in found["trials"]}["budget-20_weight-2"]
+    shown = [f"{100 * found[name]:.2f} %" for name in ("accuracy", "validation_accuracy")]
+    assert re.split(r"  +", row)[2:4] == shown and found["accuracy"] + found["validation_accuracy"] == 1
 
 
 def running(run_dir: Path) -> list[int]:
