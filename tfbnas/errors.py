@@ -6,7 +6,6 @@ import difflib
 import math
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
 
 _NEAR = 0.78
 
@@ -57,26 +56,6 @@ def require_range(group: str, least: float, most: float | None, **values: float)
         if not (least <= value < math.inf and (most is None or value <= most)):
             limits = f"at least {least}" if most is None else f"in {least}..{most}"
             raise UserError(f"Expected `{_setting(group, name)}` to be {limits}. Received: {name}={value}.")
-
-
-def require_sgd(group: str, settings: Any) -> None:
-    """Checks what every group of settings with SGD has: batch_size, learning_rate, momentum, weight_decay, drops.
-
-    Args:
-      group: Of the settings, for the message.
-      settings: The dataclass; without a schedule of steps it has no `drops`.
-
-    Raises:
-      UserError: One of them is out of its range.
-    """
-    require_positive(group, batch_size=settings.batch_size, learning_rate=settings.learning_rate)
-    require_range(group, 0, 1, momentum=settings.momentum)
-    require_range(group, 0, None, weight_decay=settings.weight_decay)
-    drops = getattr(settings, "drops", [])
-    if not all(0 < drop < 1 for drop in drops) or list(drops) != sorted(drops):
-        raise UserError(
-            f"Expected `{_setting(group, 'drops')}` to be rising fractions in (0, 1). Received: {list(drops)}."
-        )
 
 
 def _setting(group: str, name: str) -> str:

@@ -130,6 +130,7 @@ class TrainingResult(Result):
       test: On the test images: "accuracy" from 0 to 1, and "mean_iou" for a class for each pixel.
       validation: The same on the images held out; empty for none.
       test_images: How many.
+      correct: Which of them are classified correctly, see `tfbnas.paired.packed`; "" for a class for each pixel.
       epochs: Passes over the training images.
       seconds: Time of all epochs, over all processes.
       history: One row for each epoch.
@@ -146,6 +147,7 @@ class TrainingResult(Result):
     test: dict[str, float] = field(default_factory=dict)
     validation: dict[str, float] = field(default_factory=dict)
     test_images: int = 0
+    correct: str = ""
     epochs: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)

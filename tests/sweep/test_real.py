@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 SMALLEST = {
     "network.n": 1,
     "network.base": 4,
@@ -19,6 +21,7 @@ SMALLEST = {
 }
 
 
+@pytest.mark.slow
 def test_two_budgets_of_the_resnet_fabric(start, tmp_path):
     run_dir = tmp_path / "run"
     settings = [text for name, value in SMALLEST.items() for text in (f"--{name}", str(value))]

@@ -67,10 +67,12 @@ def lead(run: Run, method: Method) -> str:
             found.append(f"{amount(cost, value)}{model}, {used}")
     text += f" in {' and '.join(found)}." if found else "."
     parts: list[str] = []
-    for gain, other in trained.gains(run)[:2]:
-        points = f"{abs(gain):.1f} {'percentage points ' if not parts else ''}{'more' if gain >= 0 else 'less'}"
-        memory = f" ({mib(other.memory['paper'])} MiB)" if "paper" in other.memory else ""
-        parts.append(f"{points} than “{other.label}”{memory}")
+    for gain in trained.gains(run)[:2]:
+        more = "more" if gain.points >= 0 else "less"
+        points = f"{abs(gain.points):.1f} {'percentage points ' if not parts else ''}{more}"
+        memory = f"{mib(gain.other.memory['paper'])} MiB" if "paper" in gain.other.memory else ""
+        known = "; ".join(filter(None, (memory, gain.interval)))
+        parts.append(f"{points} than “{gain.other.label}”{f' ({known})' if known else ''}")
     return text + (f" That is {' and '.join(parts)}." if parts else "")
 
 
@@ -80,8 +82,9 @@ def tiles(run: Run) -> list[Tile]:
     searched = run.searched
     if searched and "accuracy" in searched.test:
         note = f"of the test {trained.classified(run)}"
-        for gain, other in trained.gains(run)[:1]:
-            note = f"{'+' if gain >= 0 else '−'}{abs(gain):.1f} points over “{other.label}”"
+        for gain in trained.gains(run)[:1]:
+            note = f"{'+' if gain.points >= 0 else '−'}{abs(gain.points):.1f} points over “{gain.other.label}”"
+            note += f", {gain.difference.verdict}" if gain.difference else ""
         found.append(Tile("Test accuracy", percent(searched.test["accuracy"]), "%", note))
         if "mean_iou" in searched.test:
             found.append(Tile("Mean IoU", percent(searched.test["mean_iou"]), "%", "of the test images, over classes"))

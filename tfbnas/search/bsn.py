@@ -37,7 +37,7 @@ from tfbnas.search.batches import steps_of
 from tfbnas.search.bsn_settings import Settings
 from tfbnas.search.losses import loss_of_each
 from tfbnas.search.priced_graph import PricedGraph
-from tfbnas.training import learning_rates
+from tfbnas.training import learning_rates, weight_optimizer
 
 _OPTIMIZERS = {"sgd": tf.keras.optimizers.SGD, "adam": tf.keras.optimizers.Adam}
 
@@ -158,14 +158,11 @@ class BSN(Search):
         return [self.logits]
 
     def optimizers(self, train: Any) -> dict[str, Any]:
-        """SGD with the schedule of the settings over all epochs, and the optimiser of the logits."""
-        own = self.settings
+        """That of the weights with the schedule of the settings over all epochs, and that of the logits."""
+        own, epoch_steps = self.settings, steps_of(train, self.settings.batch_size)
+        rates = learning_rates(own, epoch_steps * own.epochs)
         return {
-            "weight_optimizer": tf.keras.optimizers.SGD(
-                learning_rates(own, steps_of(train, own.batch_size) * own.epochs),
-                momentum=own.momentum,
-                weight_decay=own.weight_decay or None,
-            ),
+            "weight_optimizer": weight_optimizer(own, rates, self.network, epoch_steps=epoch_steps),
             "architecture_optimizer": _OPTIMIZERS[own.architecture_optimizer](own.architecture_learning_rate),
         }
 

@@ -42,6 +42,7 @@ from tfbnas.search.dms_rounds import LastRound, Rounds
 from tfbnas.search.dms_settings import Settings
 from tfbnas.search.dms_widths import channels_of
 from tfbnas.search.losses import loss_of_each
+from tfbnas.training import weight_optimizer
 
 
 class DMS(Search):
@@ -297,19 +298,17 @@ class DMS(Search):
         return [self.mu]
 
     def optimizers(self, train: Any) -> dict[str, Any]:
-        """SGD with a cosine from `learning_rate` to `final_learning_rate` in each round, and Adam for mu."""
-        own = self.settings
-        schedule = tf.keras.optimizers.schedules.CosineDecayRestarts(
+        """That of the weights, with a cosine to `final_learning_rate` in each round, and Adam for mu."""
+        own, epoch_steps = self.settings, steps_of(train, self.settings.batch_size)
+        rates = tf.keras.optimizers.schedules.CosineDecayRestarts(
             own.learning_rate,
-            own.weight_epochs * steps_of(train, own.batch_size),
+            own.weight_epochs * epoch_steps,
             t_mul=1.0,
             m_mul=1.0,
             alpha=own.final_learning_rate / own.learning_rate,
         )
         return {
-            "weight_optimizer": tf.keras.optimizers.SGD(
-                schedule, momentum=own.momentum, weight_decay=own.weight_decay or None
-            ),
+            "weight_optimizer": weight_optimizer(own, rates, self.network, epoch_steps=epoch_steps),
             "architecture_optimizer": tf.keras.optimizers.Adam(own.architecture_learning_rate),
         }
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tfbnas.errors import UserError, require_positive, require_range, require_sgd
+from tfbnas.errors import UserError, require_positive, require_range
+from tfbnas.weight_settings import WeightSettings
 
 
 @dataclass
-class Settings:
+class Settings(WeightSettings):
     """Differentiable dimension search (DMS).
 
     Attributes:
@@ -23,9 +24,7 @@ class Settings:
       minimal_edge: Least value of mu - 0.4 sigma. Paper: 0.25.
       temperature: Of the Gumbel-softmax. Paper: 1.0.
       learning_rate: Of SGD for the weights, at the start of a round. Paper: 0.05.
-      final_learning_rate: The same at its end (cosine). Paper: 0.01.
-      momentum: Of SGD.
-      weight_decay: Of SGD.
+      final_learning_rate: The same at its end (cosine); the rate of the kernels falls in proportion. Paper: 0.01.
       architecture_learning_rate: Of Adam for the ratios. Paper: 1e-3 for ResNet-18, 2e-3 for VGG-11.
       best_effort: Whether weights survive a change of widths (Eq. 9-10).
       width_multiple: The architecture that comes out has widths that are multiples of this; 32 suits bit packing.
@@ -44,8 +43,6 @@ class Settings:
     temperature: float = 1.0
     learning_rate: float = 0.05
     final_learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
     architecture_learning_rate: float = 4e-3
     best_effort: bool = True
     width_multiple: int = 1
@@ -57,12 +54,12 @@ class Settings:
         Raises:
           UserError: A value is out of its range, or two do not go together.
         """
-        require_sgd(group, self)
         names = (
-            "rounds weight_epochs initial_ratio initial_sigma final_sigma minimal_ratio temperature "
+            "rounds weight_epochs batch_size initial_ratio initial_sigma final_sigma minimal_ratio temperature "
             "width_multiple final_learning_rate architecture_learning_rate"
         )
         require_positive(group, **{name: getattr(self, name) for name in names.split()})
+        self.check_updates(group, self.rounds * self.weight_epochs, "rounds * weight_epochs")
         require_range(group, 0, None, minimal_edge=self.minimal_edge)
         if self.architecture_steps is not None:
             require_positive(group, architecture_steps=self.architecture_steps)
