@@ -61,7 +61,7 @@ def test_the_builder_of_the_example_is_a_network_family_on_the_command_line(tmp_
     start(["-m", *command.split(), *small.split(), "--run_dir", "run"], tmp_path)
     assert json.loads((tmp_path / "run" / "architecture.json").read_text())["network"] == "my_network:small"
     found = json.loads((tmp_path / "run" / "stages" / "search.json").read_text())["costs"][0]
-    assert (found["name"], found["limit"]) == ("latency", 0.5) and 0 < found["found"] <= 0.5
+    assert (found["name"], found["limit"]) == ("latency", 0.12) and 0 < found["found"] <= 0.12
     assert (tmp_path / "run" / "model.tflite").exists()
 
 

@@ -106,6 +106,7 @@ def test_the_front_is_chosen_on_held_out_images_where_there_are_some(standins, t
     arguments = ["--budgets", "20", "40", "--validated", "true", "--kill", "[20.0]"]
     assert main([standins, *arguments, "--run_dir", str(tmp_path / "a")]) == 1
     assert content(tmp_path / "a")["trials"][1]["reason"].startswith("killed by SIGKILL")
+    capsys.readouterr()
     arguments = ["--budgets", "20", "40", "--validated", "true"]
     assert main([standins, *arguments, "--run_dir", str(tmp_path / "b")]) == 0
     found = content(tmp_path / "b")

@@ -92,7 +92,7 @@ def splits(train: Any, validation: Any = None, *, halves: bool = False, seed: in
 
 
 def _split(value: Any, name: str, *, classes: int | None = None) -> Any:
-    if isinstance(value, (Split, tf.data.Dataset)):
+    if isinstance(value, (Split, tf.data.Dataset)) or hasattr(value, "epoch"):  # or what does as a Split does
         return value
     if not isinstance(value, (tuple, list)):
         hint = "; give its part, images.train" if hasattr(value, "train") else ""

@@ -13,7 +13,7 @@ from tfbnas import distribution
 from tfbnas.architecture import Architecture
 from tfbnas.callbacks import Progress
 from tfbnas.costs import Budget
-from tfbnas.data import check, check_logits, described, splits
+from tfbnas.data import Split, check, check_logits, described, splits
 from tfbnas.errors import UserError
 from tfbnas.layers.resizing import make_growable
 from tfbnas.results import cost_keys
@@ -291,7 +291,7 @@ class Search(tf.keras.Model):
         arguments.require_whole("initial_epoch", initial_epoch, most=self.epochs)
         train, validation_data = splits(train, validation_data, halves=self.halves, seed=self.seed)
         for part in (train, validation_data):
-            if part is not None:
+            if isinstance(part, (Split, tf.data.Dataset)):
                 check(part, input_shape=self.template.input_shape, classes=self.template.classes)
         own = self.feed(train, validation_data, initial_epoch)
         bar = [Progress("search", describe=self.shown)] if verbose else []

@@ -173,8 +173,8 @@ class DMS(Search):
         """What is known of each width at the end of a round.
 
         "value" is mu and "sigma" that of the round; the band is one sigma wide on both sides. "candidates" are the
-        ratios around that mu. "ratio" is what the closed width has of its base. "least" and "most" are the bounds that
-        mu had when the round ended.
+        ratios around that mu. "ratio" is what the closed width has of its base. "least" and "most" are how far mu could
+        go in the round.
         """
         return dms_widths.described(
             self._widths,
@@ -182,7 +182,7 @@ class DMS(Search):
             self.last_round.sigma,
             self.architecture().choices,
             minimum=self.settings.minimal_ratio,
-            ends=[self._bounded(tf.fill(self.mu.shape, end)).numpy() for end in (-math.inf, math.inf)],
+            ends=self.last_round.ends or self._ends(),
         )
 
     def record(self) -> dict[str, Any]:
@@ -273,11 +273,16 @@ class DMS(Search):
         reach from the last anchor, so that the steps of the search are annealed with its range.
         """
         own = self.settings
-        self.last_round.sigma = float(self.sigma.numpy())
+        self.last_round.sigma, ends = float(self.sigma.numpy()), self._ends()
         beta = logistic.deflation(own.initial_sigma, own.final_sigma, rounds)
         self.sigma.assign(own.initial_sigma * beta ** min(round_index + 1, rounds - 1))
         self.mu.assign(self._bounded(self.mu))
+        self.last_round.ends = tuple(self._bounded(end) for end in ends)
         self.latest_costs.assign(self.costs_when_clustered())
+
+    def _ends(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Least and largest mu of every width now."""
+        return self._bounded(tf.fill(self.mu.shape, -math.inf)), self._bounded(tf.fill(self.mu.shape, math.inf))
 
     def _bounded(self, mu: tf.Tensor) -> tf.Tensor:
         reach = logistic.SPREAD * self.sigma

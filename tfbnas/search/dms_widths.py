@@ -53,7 +53,7 @@ def described(
     closed: Mapping[str, int],
     *,
     minimum: float,
-    ends: Sequence[np.ndarray],
+    ends: Sequence[tf.Tensor],
 ) -> dict[str, dict[str, Any]]:
     """What a record holds of each width, see `DMS.choices`: JSON.
 
