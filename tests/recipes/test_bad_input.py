@@ -106,6 +106,37 @@ def test_damaged_checkpoint(refused, tmp_path):
     assert "damaged" in message and "step-000001" in message
 
 
+BUILDER = """
+import tensorflow as tf
+from tfbnas.layers import BatchNormalization, Dense, FloatConv2D
+
+
+def network(choose, *, input_shape, classes, ends_in="softmax"):
+    inputs = tf.keras.Input(input_shape)
+    x = BatchNormalization()(FloatConv2D(choose("stem", 8), 3)(inputs))
+    x = Dense(classes, dtype="float32")(tf.keras.layers.GlobalAveragePooling2D()(x))
+    return tf.keras.Model(inputs, tf.keras.layers.Activation(ends_in, name="end")(x))
+"""
+
+
+def test_a_builder_of_ones_own_that_ends_in_a_softmax(refused, tmp_path, monkeypatch):
+    (tmp_path / "my_builder.py").write_text(BUILDER)
+    monkeypatch.syspath_prepend(tmp_path)
+    message = refused(network__family="my_builder:network", budget__memory=0.01)
+    assert "ends in logits" in message and "softmax, by its layer 'end'" in message
+    message = refused(network__family="my_builder:networks")
+    assert "my_builder has no function 'networks'" in message
+    message = refused(network__family="my_builder:network", network__options="{ends: linear}")
+    assert "unexpected keyword argument 'ends'" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_cost_without_expectation_where_one_is_needed(refused, tmp_path):
+    message = refused(budget__cost="measured_latency", budget__limit=5, budget__target="host")
+    assert "whose expectation is differentiable" in message and "MeasuredLatency" in message
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("recipe", ["dms_resnet18", "dms_vgg11"])
 def test_every_preset_is_complete_and_right(recipe):
     presets = preset_files(recipe)
