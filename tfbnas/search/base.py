@@ -329,7 +329,8 @@ class _Doubt(tf.keras.callbacks.Callback):
         self.records.append({"choices": self.model.choices()})
 
     def on_train_end(self, logs=None):
-        if found := doubt(self.records, getattr(self.model.settings, "architecture_learning_rate", None)):
+        optimizer = self.model.architecture_optimizer
+        if found := doubt(self.records, None if optimizer is None else float(optimizer.learning_rate)):
             warnings.warn(found, stacklevel=2)
 
 
