@@ -213,12 +213,16 @@ def operator(operation: Operation) -> str | None:
         return "packed_convolution" if operation.writes_bits else "binary_convolution"
     if operation.kind == "max_pool" and operation.reads_bits:
         return "packed_max_pool"
-    return "add" if operation.kind == "offset" else operation.kind
+    # A number that is added or multiplied by is one pass over the elements, as the sum of two tensors is.
+    return "add" if operation.kind in ("offset", "scaling") else operation.kind
 
 
 def calls(operation: Operation) -> int:
-    """How often the deployed network runs the operator of an operation: a sum of k tensors is k - 1 additions."""
-    return max(1, operation.terms - 1)
+    """How often the deployed network runs the operator of an operation.
+
+    A sum of k tensors is k - 1 additions, a scaling is a multiplication and an addition.
+    """
+    return 2 if operation.kind == "scaling" else max(1, operation.terms - 1)
 
 
 def _candidates(channels: Channels, distributions: Distributions) -> tuple[tf.Tensor, tf.Tensor]:

@@ -37,7 +37,7 @@ def check_feasible(method: Method, template: Architecture, images: ImageData, se
     Raises:
       UserError: A batch is larger than its data, the network does not take such images or ends in a softmax, the
         method cannot search under a cost, or a budget is below the least cost that the search can reach. A search that
-        does not know its least cost is made once to see.
+        does not know its least cost, or has several budgets to keep together, is made once to see.
     """
     method.search.check_costs(list(budgets(settings.budget, lambda model: float).values()))
     check_network(networks.build(template), images)
@@ -54,7 +54,7 @@ def check_feasible(method: Method, template: Architecture, images: ImageData, se
                 f"Expected `{setting}` to be at least {_above(least / unit.scale):.4g} {unit.name}, the cost of "
                 f"{method.search.least_text(template, settings.search)}. Received: {setting}={received:g}."
             )
-    if None in least_costs:
+    if None in least_costs or len(limited) > 1:
         _made(method, template, limited, settings)  # says itself what it cannot reach
 
 
@@ -122,10 +122,13 @@ def search_stage(context: Context, name: str = "search") -> SearchResult:
             replace(one, found=float(budget.cost.of(found)), expected=float(expected))
             for one, budget, expected in zip(about.costs, limited.values(), search.costs(), strict=True)
         ]
+        if unspent := search.unspent():
+            say(f"{name}: {unspent}")
         return replace(
             about,
             costs=tuple(costs),
             architecture=found.to_dict(),
+            unspent=unspent,
             seconds=sum(row["seconds"] for row in history),
             history=history,
         ).to_dict()

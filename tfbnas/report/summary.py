@@ -66,6 +66,8 @@ def lead(run: Run, method: Method) -> str:
             used = f"{100 * value / cost.limit:.0f} % of its budget of {amount(cost, cost.limit)}"
             found.append(f"{amount(cost, value)}{model}, {used}")
     text += f" in {' and '.join(found)}." if found else "."
+    if run.search and run.search.unspent:
+        text += " " + run.search.unspent.replace("`", "")
     parts: list[str] = []
     for gain in trained.gains(run)[:2]:
         more = "more" if gain.points >= 0 else "less"
@@ -148,7 +150,12 @@ class Commands:
     repeat: str
     resume: str
     benchmark: str
+    predict: str
     report: str
+
+
+BENCHMARK = "lce_benchmark_model_aarch64"
+"""Larq Compute Engine's program for boards with a 64-bit system, as its releases name it."""
 
 
 def commands(run: Run) -> Commands | None:
@@ -160,6 +167,8 @@ def commands(run: Run) -> Commands | None:
         repeat=f"{program} --config {shlex.quote(str(run.path / 'settings.yaml'))}",
         resume=f"{program} --run_dir {shlex.quote(str(run.path))}",
         benchmark=f"python -m tfbnas.device benchmark {shlex.quote(str(run.path / 'model.tflite'))} "
-        f"--target ssh:user@board --profile --json {shlex.quote(str(run.path / 'benchmark.json'))}",
+        f"--target ssh:pi@raspberrypi --binary {BENCHMARK} --profile "
+        f"--json {shlex.quote(str(run.path / 'benchmark.json'))}",
+        predict=f"python -m tfbnas.predict {shlex.quote(str(run.path))} photo.jpg",
         report=f"python -m tfbnas.report {shlex.quote(str(run.path))}",
     )

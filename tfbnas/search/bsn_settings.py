@@ -31,7 +31,10 @@ class Settings(WeightSettings):
       schedule: steps (divided by ten at each of `drops`), or cosine (to zero).
       drops: Fractions of the epochs at which the learning rate drops, for `steps`.
       architecture_optimizer: Of the gates' logits: sgd (paper, without momentum) or adam.
-      architecture_learning_rate: Of that optimiser. Paper: 1e-3.
+      architecture_learning_rate: Of that optimiser. Its gradient is the mean over the batch's examples. Paper: 1e-3
+        for the sum over 64 of them, which is 0.064 here.
+      fill_budget: Whether the network that comes out also has the less probable modules that its budget has room for,
+        those with the most probability for their cost first. The paper leaves them out.
     """
 
     epochs: int = 300
@@ -44,7 +47,8 @@ class Settings(WeightSettings):
     schedule: Literal["cosine", "steps"] = "steps"
     drops: list[float] = field(default_factory=lambda: [0.5, 0.75])
     architecture_optimizer: Literal["sgd", "adam"] = "sgd"
-    architecture_learning_rate: float = 1e-3
+    architecture_learning_rate: float = 0.064
+    fill_budget: bool = True
 
     def check(self, group: str = "search") -> None:
         """Refuses values that no search can have; messages name them behind `group` and a dot.
