@@ -226,9 +226,10 @@ class Search(tf.keras.Model):
           metrics: Keras metrics of `evaluate`. Default: accuracy.
 
         Raises:
-          UserError: The network ends in a softmax or sigmoid, where the loss takes logits, or an optimiser is missing
-            or none.
+          UserError: The network has other outputs than classes, or ends in a softmax or sigmoid where the loss takes
+            logits, or an optimiser is missing or none.
         """
+        arguments.require_classes(self.network, self.template)
         if loss is None:
             check_logits(self.network)
         with self.distribute_strategy.scope():
