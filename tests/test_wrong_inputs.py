@@ -1,7 +1,5 @@
 """Wrong inputs that nobody thought of when the code was written: one sentence each, before anything is trained."""
 
-import json
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,6 +10,7 @@ from tfbnas.architecture import Architecture
 from tfbnas.costs import Budget, Latency, Memory
 from tfbnas.files import write_json
 from tfbnas.networks import build, register
+from tfbnas.predict import main as predict
 from tfbnas.recipes.recipe import Recipe
 from tfbnas.report.__main__ import main as report
 
@@ -137,7 +136,8 @@ def test_a_list_for_names_with_values(option, expected, capsys):
     assert f"to be names with values {expected}" in capsys.readouterr().err
 
 
-def test_a_place_where_nothing_can_be_written(tmp_path):
-    (tmp_path / "file").write_text(json.dumps({}))
-    with pytest.raises(UserError, match=r"predictions.csv cannot be written \(.*\): give another path"):
-        write_json(tmp_path / "file" / "predictions.csv", {})
+def test_a_table_where_nothing_can_be_written(exported, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert predict([str(exported), "--dir", str(exported), "--csv", str(tmp_path / "file" / "out.csv")]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert "Expected a path that can be read and written" in line and str(tmp_path / "file") in line

@@ -21,6 +21,12 @@ def exit_code(work: Callable[[], object]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        where = f"{error.filename} ({error.strerror})"
+        print(f"error: Expected a path that can be read and written. Received: {where}.", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -15,7 +15,6 @@ from typing import Any
 from tfbnas.errors import UserError
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
-_NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG}
 
 
 @contextlib.contextmanager
@@ -26,12 +25,13 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     renames, a kill between them leaves none. A kill may leave a hidden directory `.<name>.*` beside `path`.
 
     Raises:
-      UserError: The disk is full, or nothing can be written there.
+      UserError: The disk is full.
     """
     path = Path(path)
     scratch = None
     try:
-        scratch = _scratch(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         temporary = scratch / path.name
         yield temporary
         _flush(temporary)
@@ -46,17 +46,6 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _scratch(path: Path) -> Path:
-    """A new hidden directory beside `path`."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        if error.errno not in _NO_PLACE:
-            raise
-        raise UserError(f"{path} cannot be written ({error.strerror}): give another path.") from error
 
 
 def _rename(temporary: Path, path: Path, replaced: Path) -> None:

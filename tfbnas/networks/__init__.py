@@ -94,7 +94,7 @@ def construct(
     """A network of a family, with what `choose` gives for each choice: closed values or open ones.
 
     Raises:
-      UserError: The family is unknown, does not have one of the options, or gives no network of these classes.
+      UserError: The family is unknown, does not have one of the options, or gives no functional model.
     """
     family = builder(network)
     # Layers without a name of their own are counted anew, so that every form of a network has the same names.
@@ -104,12 +104,6 @@ def construct(
         raise UserError(
             f"Expected the builder of {network!r} to return a functional Keras model, tf.keras.Model(inputs, outputs). "
             f"Received: {type(model).__name__}."
-        )
-    ends = [output.shape[-1] for output in model.outputs]
-    if ends != [classes]:
-        raise UserError(
-            f"Expected the builder of {network!r} to give one output of {classes} numbers, its argument `classes`. "
-            f"Received: {' and '.join(map(str, ends))}."
         )
     return model
 

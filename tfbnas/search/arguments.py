@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfbnas.architecture import Architecture
 from tfbnas.costs import Budget
 from tfbnas.errors import UserError, nearest
 from tfbnas.hints import has_type, require_types
@@ -59,6 +60,16 @@ def require_whole(name: str, value: Any, most: int | None = None) -> None:
     if not has_type(value, int) or value < 0 or (most is not None and value > most):
         limits = "of at least 0" if most is None else f"in 0..{most}"
         raise UserError(f"Expected `{name}` to be an integer {limits}. Received: {name}={value!r}.")
+
+
+def require_classes(network: tf.keras.Model, template: Architecture) -> None:
+    """Raises UserError where a builder gives another number of outputs than there are classes."""
+    ends = [output.shape[-1] for output in network.outputs]
+    if ends != [template.classes]:
+        raise UserError(
+            f"Expected the builder of {template.network!r} to give one output of {template.classes} numbers, its "
+            f"argument `classes`. Received: {' and '.join(map(str, ends))}."
+        )
 
 
 def optimizers(weights: Any, architecture: Any, *, needed: bool) -> tuple[Any, Any]:

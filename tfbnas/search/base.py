@@ -226,9 +226,10 @@ class Search(tf.keras.Model):
           metrics: Keras metrics of `evaluate`. Default: accuracy.
 
         Raises:
-          UserError: The network ends in a softmax or sigmoid, where the loss takes logits, or an optimiser is missing
-            or none.
+          UserError: The network has other outputs than classes, or ends in a softmax or sigmoid where the loss takes
+            logits, or an optimiser is missing or none.
         """
+        arguments.require_classes(self.network, self.template)
         if loss is None:
             check_logits(self.network)
         with self.distribute_strategy.scope():
@@ -329,7 +330,8 @@ class _Doubt(tf.keras.callbacks.Callback):
         self.records.append({"choices": self.model.choices()})
 
     def on_train_end(self, logs=None):
-        if found := doubt(self.records, getattr(self.model.settings, "architecture_learning_rate", None)):
+        optimizer = self.model.architecture_optimizer
+        if found := doubt(self.records, None if optimizer is None else float(optimizer.learning_rate)):
             warnings.warn(found, stacklevel=2)
 
 
