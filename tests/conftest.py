@@ -56,7 +56,7 @@ def small_memory(channels, *, deployed=False, classes=4):
 
 register("test-small", small_network)
 
-# A trace makes hundreds of thousands of objects. Looking for circles among them and TensorFlow's takes a sixth of it.
+# A trace makes hundreds of thousands of objects that stay. Looking for circles among them again and again takes time.
 gc.freeze()
 gc.set_threshold(50_000, 20, 20)
 
