@@ -16,6 +16,7 @@ from tfbnas.architecture import Architecture
 from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import Budget, Memory
 from tfbnas.errors import UserError
+from tfbnas.layers import BatchNormalization, BinaryConv2D, Dense, FloatConv2D, LearnedStep
 from tfbnas.search import registry
 from tfbnas.search.base import Search
 
@@ -52,6 +53,17 @@ class Row:
         return registry.METHODS[self.name]
 
 
+def chain(choose, *, input_shape, classes):
+    """Two convolutions, for a method that builds and traces a network for each candidate."""
+    inputs = tf.keras.Input(input_shape)
+    x = BatchNormalization(name="bn1")(FloatConv2D(choose("first", 8), 3, name="conv1")(inputs))
+    x = BinaryConv2D(choose("second", 16), 3, name="conv2")(LearnedStep(name="step")(x))
+    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(BatchNormalization(name="bn2")(x))
+    return tf.keras.Model(inputs, Dense(classes, name="logits", dtype="float32")(x))
+
+
+networks.register("test-two-layers", chain)
+
 ADAM = {"recipe": "adam_sgd", "kernel_learning_rate": 0.02}
 CNF = {"columns": 2, "scales": 2, "filters": 4}
 MOVING = {"learning_rate": 0.05, "architecture_learning_rate": 0.05}
@@ -66,7 +78,7 @@ METHODS = [
         "cnf",
         CNF,
     ),
-    Row("random", {"candidates": 3, "learning_rate": 0.05}, Budget(Memory(), 1200.0)),
+    Row("random", {"candidates": 3, "learning_rate": 0.05}, Budget(Memory(), 1200.0), "test-two-layers"),
 ]
 
 

@@ -85,24 +85,30 @@ def test_sigma_that_would_rise(refused):
     assert "final_sigma" in refused(search__final_sigma=0.9)
 
 
-def test_rates_that_explode_stop_with_the_step_and_keep_the_last_checkpoint(refused, tmp_path):
-    message = refused(search__learning_rate=1e30, search__final_learning_rate=1e30)
+@pytest.fixture(scope="module")
+def broken_off(tmp_path_factory):
+    """Directory of a run that a test leaves behind the search's first steps, for those that go on from there."""
+    return tmp_path_factory.mktemp("broken_off") / "run"
+
+
+def test_rates_that_explode_stop_with_the_step_and_keep_the_last_checkpoint(refused, broken_off):
+    message = refused(run_dir=broken_off, search__learning_rate=1e30, search__final_learning_rate=1e30)
     assert "step" in message and "learning rate" in message
-    assert not Checkpoints(tmp_path / "run" / "checkpoints" / "search").steps()
+    assert not Checkpoints(broken_off / "checkpoints" / "search").steps()
 
 
-def test_run_directory_of_other_settings(refused, tmp_path):
-    refused(search__learning_rate=1e30, search__final_learning_rate=1e30)
-    message = refused(search__rounds=3)
+def test_run_directory_of_other_settings(refused, broken_off):
+    assert broken_off.exists(), "needs the run of the test above"
+    message = refused(run_dir=broken_off, search__rounds=3)
     assert "search.rounds was 2, now 3" in message
 
 
-def test_damaged_checkpoint(refused, tmp_path):
-    refused(search__learning_rate=1e30, search__final_learning_rate=1e30)
-    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints" / "search")
+def test_damaged_checkpoint(refused, broken_off):
+    assert broken_off.exists(), "needs the run of the test above"
+    checkpoints = Checkpoints(broken_off / "checkpoints" / "search")
     path = checkpoints.save(1, {"history": [], "choices": []})
     (path / "state.json").write_text(json.dumps({"history": "other"}))
-    message = refused(search__learning_rate=1e30, search__final_learning_rate=1e30)
+    message = refused(run_dir=broken_off, search__learning_rate=1e30, search__final_learning_rate=1e30)
     assert "damaged" in message and "step-000001" in message
 
 
