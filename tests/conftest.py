@@ -8,6 +8,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ |= {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "2"}
 
 import tfbnas  # noqa: E402  isort: skip
+import gc
 import subprocess
 from collections.abc import Mapping
 
@@ -54,6 +55,10 @@ def small_memory(channels, *, deployed=False, classes=4):
 
 
 register("test-small", small_network)
+
+# A trace makes hundreds of thousands of objects that stay. Looking for circles among them again and again takes time.
+gc.freeze()
+gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session")
@@ -121,7 +126,7 @@ def spawn(tmp_path):
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory, randomised):
-    """Directory of a small exported network of the classes ant, bee, cat and dog, with labels.txt and photo.jpg."""
+    """Directory of a small exported network of the classes ant, bee, cat and dog, with photo.jpg."""
     from tfbnas.architecture import Architecture
     from tfbnas.export import export
     from tfbnas.networks import build
@@ -130,8 +135,7 @@ def exported(tmp_path_factory, randomised):
     chance = np.random.default_rng(0)
     images = chance.integers(0, 256, (8, 8, 8, 3)) / 127.5 - 1
     model = randomised(build(Architecture("test", "test-small", {}, (8, 8, 3), 4)))
-    export(model, directory, images=images.astype(np.float32))
-    (directory / "labels.txt").write_text("ant\nbee\ncat\ndog\n")
+    export(model, directory, images=images.astype(np.float32), class_names=["ant", "bee", "cat", "dog"])
     photo = np.repeat(np.repeat(chance.integers(0, 256, (6, 8, 3), np.uint8), 8, 0), 8, 1)
     (directory / "photo.jpg").write_bytes(tf.io.encode_jpeg(photo, quality=95).numpy())
     return directory

@@ -49,6 +49,16 @@ def test_every_recipe_can_be_swept(name):
     assert len(sweep.trials) == 2 and sweep.recipe.module == f"tfbnas.recipes.{name}"
 
 
+def test_a_sweep_holds_training_images_out_unless_told_otherwise():
+    def held_out(*arguments):
+        return parse([*arguments, "--budgets", "1"]).settings["data"]["held_out"]
+
+    assert held_out("dms_vgg11") == held_out("bsn_cnf_segmentation") == 0.1
+    assert held_out("dms_vgg11", "--data.held_out", "0") == 0 and held_out("dms_vgg11", "--data.held_out=280") == 280
+    assert held_out("bsn_cnf", "--preset", "cpu") == 5000  # what the preset says
+    assert held_out("bsn_cnf_segmentation", "--preset", "cpu") == 0  # which has a split for it
+
+
 def test_a_recipe_is_an_object_or_a_function_with_a_type(standins, monkeypatch):
     module = importlib.import_module(standins)
     settings = recipe.load(standins).settings_class
@@ -122,3 +132,9 @@ def test_help_does_without_tensorflow():
     assert done.stdout.strip().endswith("False")
     for word in ("--budgets", "--penalty-weights", "--workers", "--chief", "--worker", "dms_resnet18"):
         assert word in done.stdout
+
+
+def test_a_setting_that_was_renamed_is_refused_with_its_new_name(capsys):
+    """Also where another one has a name that is near to the old one."""
+    assert main(["bsn_resnet_fabric", "--budgets", "2", "--network.binary", "true"]) == 2
+    assert "give `--network.binarisation` (zero_alpha for true" in capsys.readouterr().err

@@ -20,7 +20,7 @@ STAGE = "export"
 
 
 def export_stage(context: Context, task: Training) -> None:
-    """Exports a trained network into the run directory: model.keras, saved_model/, model.tflite, export.json.
+    """Exports a trained network into the run directory, see `tfbnas.export.export`.
 
     Beside it goes latency.json, predicted times by the latency tables that come with tfbnas and by the budget's own.
     The chief does the work alone.
@@ -32,7 +32,14 @@ def export_stage(context: Context, task: Training) -> None:
         model = trained(alone, task)
         allow = [layer.name for layer in model.layers] if settings.float_operators else []
         result = export(
-            model, context.run.path, images=images, labels=labels, tolerance=settings.tolerance, allow=allow
+            model,
+            context.run.path,
+            images=images,
+            labels=labels,
+            input=settings.input,
+            class_names=context.images.class_names,
+            tolerance=settings.tolerance,
+            allow=allow,
         )
         budget = context.settings.budget
         tables = [budget.device] if "latency" in budget.limits else []

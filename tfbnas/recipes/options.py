@@ -40,7 +40,8 @@ class DataSettings:
       train_split: Name of the split to search and train on.
       test_split: Name of the split to test on; null for the first of test, validation, val, valid.
       validation_split: Name of a split on which the networks of a sweep are compared; null for none.
-      held_out: Training images kept for that, where there is no such split; 0 for none.
+      held_out: Training images kept for that, where there is no such split: how many, or their share if it is below 1;
+        0 for none. A sweep keeps a tenth.
       memory_limit: Bytes of decoded images above which they are streamed instead of kept in memory.
       padding: Pixels added on each side before the random crop of training; null for an eighth of the shorter side.
     """
@@ -51,12 +52,16 @@ class DataSettings:
     train_split: str = "train"
     test_split: str | None = None
     validation_split: str | None = None
-    held_out: int = 0
+    held_out: int | float = 0
     memory_limit: int = 2**30
     padding: int | None = None
 
     def check(self) -> None:
-        require_range("data", 0, None, held_out=self.held_out)
+        require_range("data", 0, None, held_out=self.held_out, memory_limit=self.memory_limit)
+        if self.held_out > 1 and self.held_out % 1:
+            raise UserError(
+                f"Expected `data.held_out` to be a number of images, or a share below 1. Received: {self.held_out}."
+            )
         if self.held_out and self.validation_split:
             raise UserError(
                 "Expected one of `data.validation_split` and `data.held_out`. "
@@ -87,8 +92,6 @@ class TrainSettings(WeightSettings):
         require_positive("train", epochs=self.epochs, batch_size=self.batch_size)
         self.check_updates("train", self.epochs)
         require_range("train", 0, None, full_precision_epochs=self.full_precision_epochs)
-        if not all(0 < drop < 1 for drop in self.drops) or self.drops != sorted(self.drops):
-            raise UserError(f"Expected `train.drops` to be rising fractions in (0, 1). Received: {self.drops}.")
 
 
 @dataclass
@@ -98,12 +101,14 @@ class ExportSettings:
     Attributes:
       images: Test images on which the exported model must agree with the trained one.
       tolerance: Largest relative error of the logits.
+      input: What the files take: pixels 0..255, which they scale themselves, or normalised images in [-1, 1].
       float_operators: Whether binary layers without a binary operator may run in float, for instance depthwise
         convolutions; false refuses to export them.
     """
 
     images: int = 256
     tolerance: float = 1e-4
+    input: Literal["pixels", "normalised"] = "pixels"
     float_operators: bool = False
 
     def check(self) -> None:

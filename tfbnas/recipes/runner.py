@@ -18,10 +18,10 @@ from tfbnas.recipes.devices import Devices, together
 from tfbnas.recipes.exporting import export_stage
 from tfbnas.recipes.options import DataSettings
 from tfbnas.recipes.pricing import budgets, measuring
-from tfbnas.recipes.searching import check_feasible, search_stage
+from tfbnas.recipes.searching import check_feasible, search_stage, warn
 from tfbnas.recipes.settings import Command
 from tfbnas.recipes.training import Training, train_stage
-from tfbnas.results import TrainingResult
+from tfbnas.results import SearchResult, TrainingResult
 from tfbnas.run import STAGES, RunDirectory
 from tfbnas.search.registry import Method
 from tfbnas.tables import table
@@ -94,7 +94,8 @@ def load_data(settings: DataSettings, *, segmentation: bool = False) -> data.Ima
             f"{kinds[not segmentation]}; take {'cifar10-shapes or part_labels' if segmentation else 'another one'}, "
             "or the recipe for such labels."
         )
-    return images.hold_out(held_out, seed=0) if held_out else images
+    count = int(held_out if held_out >= 1 else round(held_out * images.train.size))
+    return images.hold_out(count, seed=0) if held_out else images
 
 
 def whole(method: Method, settings: Any, images: data.ImageData) -> Architecture:
@@ -151,5 +152,6 @@ def finish(context: Context) -> None:
     print(f"\n{table(rows)}")
     if uncertainty := report.uncertainty(report.read(path)):
         print(uncertainty)
+    warn(context, SearchResult.from_dict(context.run.result(SearchResult.stage)))
     print(f"\nmodel for Larq Compute Engine: {path / 'model.tflite'}\nreport: {page}\n{path}")
     context.run.log(event="end")

@@ -9,18 +9,19 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfbnas import precision
+from tfbnas import networks, precision
 from tfbnas.architecture import Architecture
 from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import Budget
 from tfbnas.costs.measured import Prepare
-from tfbnas.data import ImageData
+from tfbnas.data import ImageData, check_network
 from tfbnas.errors import UserError
-from tfbnas.recipes.context import Context
+from tfbnas.recipes.context import Context, say
 from tfbnas.recipes.pricing import budgets, measuring
 from tfbnas.recipes.stages import fitted, stage
 from tfbnas.results import Limited, SearchResult
 from tfbnas.search.base import Search
+from tfbnas.search.doubt import doubt
 from tfbnas.search.registry import Method
 from tfbnas.units import UNITS
 
@@ -34,9 +35,12 @@ def check_feasible(method: Method, template: Architecture, images: ImageData, se
     """Refuses what can be known to fail before anything is written or trained.
 
     Raises:
-      UserError: A batch is larger than its data, the network does not take such images, or a budget is below the
-        least cost that the search can reach. A search that does not know its least cost is made once to see.
+      UserError: A batch is larger than its data, the network does not take such images or ends in a softmax, the
+        method cannot search under a cost, or a budget is below the least cost that the search can reach. A search that
+        does not know its least cost, or has several budgets to keep together, is made once to see.
     """
+    method.search.check_costs(list(budgets(settings.budget, lambda model: float).values()))
+    check_network(networks.build(template), images)
     images.train.steps(settings.train.batch_size)
     for part in parts(method, images, settings.seed):
         if part is not None:
@@ -50,7 +54,7 @@ def check_feasible(method: Method, template: Architecture, images: ImageData, se
                 f"Expected `{setting}` to be at least {_above(least / unit.scale):.4g} {unit.name}, the cost of "
                 f"{method.search.least_text(template, settings.search)}. Received: {setting}={received:g}."
             )
-    if None in least_costs:
+    if None in least_costs or len(limited) > 1:
         _made(method, template, limited, settings)  # says itself what it cannot reach
 
 
@@ -111,16 +115,20 @@ def search_stage(context: Context, name: str = "search") -> SearchResult:
             record=search.record,
             scalars=search.scalars,
             describe=search.shown,
+            label=search.epoch_label,
         )
         found = search.architecture()
         costs = [
             replace(one, found=float(budget.cost.of(found)), expected=float(expected))
             for one, budget, expected in zip(about.costs, limited.values(), search.costs(), strict=True)
         ]
+        if unspent := search.unspent():
+            say(f"{name}: {unspent}")
         return replace(
             about,
             costs=tuple(costs),
             architecture=found.to_dict(),
+            unspent=unspent,
             seconds=sum(row["seconds"] for row in history),
             history=history,
         ).to_dict()
@@ -129,4 +137,12 @@ def search_stage(context: Context, name: str = "search") -> SearchResult:
         with measuring(context.settings.budget) as prepare:
             return work(prepare)
 
-    return SearchResult.from_dict(stage(context, name, on_machine), place=f"stage {name}")
+    result = SearchResult.from_dict(stage(context, name, on_machine), place=f"stage {name}")
+    warn(context, result)
+    return result
+
+
+def warn(context: Context, result: SearchResult) -> None:
+    """Says where a search has weighed nothing."""
+    if found := doubt(result.history, getattr(context.settings.search, "architecture_learning_rate", None)):
+        say(f"Warning: {found.replace('`', '`search.', 1)}")

@@ -51,7 +51,7 @@ def data_name(name: str) -> str:
 
 
 def lead(run: Run, method: Method) -> str:
-    """The result in two sentences; "" while there is none."""
+    """The result in two sentences, and why it leaves budget; "" while there is none."""
     searched = run.searched
     if searched is None or "accuracy" not in searched.test:
         return ""
@@ -73,7 +73,9 @@ def lead(run: Run, method: Method) -> str:
         memory = f"{mib(gain.other.memory['paper'])} MiB" if "paper" in gain.other.memory else ""
         known = "; ".join(filter(None, (memory, gain.interval)))
         parts.append(f"{points} than “{gain.other.label}”{f' ({known})' if known else ''}")
-    return text + (f" That is {' and '.join(parts)}." if parts else "")
+    text += f" That is {' and '.join(parts)}." if parts else ""
+    unspent = run.search.unspent.replace("`", "") if run.search else ""
+    return f"{text} {unspent}".rstrip()
 
 
 def tiles(run: Run) -> list[Tile]:
@@ -148,7 +150,12 @@ class Commands:
     repeat: str
     resume: str
     benchmark: str
+    predict: str
     report: str
+
+
+BENCHMARK = "lce_benchmark_model_aarch64"
+"""Larq Compute Engine's program for boards with a 64-bit system, as its releases name it."""
 
 
 def commands(run: Run) -> Commands | None:
@@ -160,6 +167,8 @@ def commands(run: Run) -> Commands | None:
         repeat=f"{program} --config {shlex.quote(str(run.path / 'settings.yaml'))}",
         resume=f"{program} --run_dir {shlex.quote(str(run.path))}",
         benchmark=f"python -m tfbnas.device benchmark {shlex.quote(str(run.path / 'model.tflite'))} "
-        f"--target ssh:user@board --profile --json {shlex.quote(str(run.path / 'benchmark.json'))}",
+        f"--target ssh:pi@raspberrypi --binary {BENCHMARK} --profile "
+        f"--json {shlex.quote(str(run.path / 'benchmark.json'))}",
+        predict=f"python -m tfbnas.predict {shlex.quote(str(run.path))} photo.jpg",
         report=f"python -m tfbnas.report {shlex.quote(str(run.path))}",
     )

@@ -10,10 +10,17 @@ import tensorflow as tf
 
 @dataclass
 class LastRound:
-    """Facts of the last finished round. (Not attributes of the model: Keras would wrap the list.)"""
+    """Facts of the last finished round. (Not attributes of the model: Keras would wrap the list.)
+
+    Attributes:
+      sigma: Scale of its distributions.
+      epochs: Loss and accuracy of each of its epochs of weights.
+      ends: The least and the largest mu that it allowed each width; empty before the first round.
+    """
 
     sigma: float
     epochs: list[dict[str, float]] = field(default_factory=list)
+    ends: tuple[tf.Tensor, ...] = ()
 
 
 class Rounds(tf.keras.callbacks.Callback):
@@ -28,6 +35,7 @@ class Rounds(tf.keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if epoch > 0:
             self.model.cluster(epoch)
+        self.model.next_sigma.assign(self.model.sigma_of(epoch + 1, self.rounds))
         self.model.latest_costs.assign(self.model.costs_when_clustered())
         self.means: list[dict[str, float]] = []
 

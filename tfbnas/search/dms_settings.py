@@ -26,8 +26,12 @@ class Settings(WeightSettings):
       learning_rate: Of SGD for the weights, at the start of a round. Paper: 0.05.
       final_learning_rate: The same at its end (cosine); the rate of the kernels falls in proportion. Paper: 0.01.
       architecture_learning_rate: Of Adam for the ratios. Paper: 1e-3 for ResNet-18, 2e-3 for VGG-11.
+      architecture_momentum: beta_1 of that Adam. With the usual 0.9 the ratios coast on, down past the budget, when the
+        penalty has long ended. The paper does not give it.
       best_effort: Whether weights survive a change of widths (Eq. 9-10).
       width_multiple: The architecture that comes out has widths that are multiples of this; 32 suits bit packing.
+      fill_budget: Whether the architecture that comes out is widened to its budget where mu leaves it below, up to the
+        widest channels that the search has tried. The paper takes mu as it is.
       compare_best_effort: Whether the search runs a second time without best_effort, for the report's figure.
     """
 
@@ -44,8 +48,10 @@ class Settings(WeightSettings):
     learning_rate: float = 0.05
     final_learning_rate: float = 0.01
     architecture_learning_rate: float = 4e-3
+    architecture_momentum: float = 0.5
     best_effort: bool = True
     width_multiple: int = 1
+    fill_budget: bool = True
     compare_best_effort: bool = False
 
     def check(self, group: str = "search") -> None:
@@ -59,6 +65,7 @@ class Settings(WeightSettings):
             "width_multiple final_learning_rate architecture_learning_rate"
         )
         require_positive(group, **{name: getattr(self, name) for name in names.split()})
+        require_range(group, 0, 0.999, architecture_momentum=self.architecture_momentum)
         self.check_updates(group, self.rounds * self.weight_epochs, "rounds * weight_epochs")
         require_range(group, 0, None, minimal_edge=self.minimal_edge)
         if self.architecture_steps is not None:

@@ -15,18 +15,8 @@ from tfbnas.layers import OpenWidth
 from tfbnas.networks import choices
 from tfbnas.networks.choices import Width, kind_of
 from tfbnas.search import logistic
+from tfbnas.search.closing_widths import channels_of
 from tfbnas.search.dms_settings import Settings
-
-
-def channels_of(ratios: np.ndarray, base: np.ndarray, *, multiple: int = 1) -> np.ndarray:
-    """The nearest numbers of channels, at least one: max(1, round(ratio * base)), or the nearest multiple.
-
-    Args:
-      ratios: `[widths, ..]`.
-      base: Channels at ratio 1, integers of a shape that broadcasts to that of `ratios`.
-      multiple: What the channels are multiples of. Default: 1.
-    """
-    return np.maximum(1, np.round(ratios * base / multiple)).astype(int) * multiple
 
 
 def least_ratio(settings: Settings) -> float:
@@ -47,7 +37,13 @@ def smallest(template: Architecture, settings: Settings) -> dict[str, int]:
 
 
 def described(
-    widths: Sequence[OpenWidth], mu: np.ndarray, sigma: float, closed: Mapping[str, int], *, minimum: float
+    widths: Sequence[OpenWidth],
+    mu: np.ndarray,
+    sigma: float,
+    closed: Mapping[str, int],
+    *,
+    minimum: float,
+    ends: Sequence[tf.Tensor],
 ) -> dict[str, dict[str, Any]]:
     """What a record holds of each width, see `DMS.choices`: JSON.
 
@@ -57,10 +53,10 @@ def described(
       sigma: Scale of the distribution.
       closed: Their channels if they were closed now, by name.
       minimum: Least ratio of a candidate.
+      ends: Least and largest mu that the round allowed, two of `[widths]`.
     """
     ratios = logistic.candidates(tf.constant(mu), sigma, minimum)
     probabilities = tf.exp(logistic.log_probabilities(ratios, mu, sigma)).numpy()
-    masses = logistic.masses(ratios, mu, sigma).numpy()
     channels = channels_of(ratios.numpy(), np.array([[width.base] for width in widths]))
     return {
         width.name: {
@@ -72,7 +68,8 @@ def described(
             "candidates": ratios[index].numpy().tolist(),
             "candidate_channels": channels[index].tolist(),
             "probabilities": probabilities[index].tolist(),
-            "masses": masses[index].tolist(),
+            "least": float(ends[0][index]),
+            "most": float(ends[1][index]),
             "sigma": sigma,
             "ratio": closed[width.name] / width.base,
         }
@@ -102,6 +99,16 @@ def check_costs(budgets: Sequence[Budget]) -> None:
             raise UserError(
                 "Expected a budget on a cost whose expectation is differentiable (it has `expected`). "
                 f"Received: {type(budget.cost).__name__}."
+            )
+
+
+def check_reach(budgets: Sequence[Budget], least: Sequence[Any], text: str) -> None:
+    """Raises UserError for a budget below the least cost, that of the network that `text` names."""
+    for budget, cost in zip(budgets, least, strict=True):
+        if cost > budget.limit:
+            raise UserError(
+                f"Expected a budget of at least {float(cost):.6g} {budget.cost.unit}, the cost of {text}. "
+                f"Received: limit={budget.limit:.6g}."
             )
 
 
