@@ -308,5 +308,5 @@ def test_bad_input(search, image_batches):
         Settings(curvature="gauss_newtn").check()
     with pytest.raises(UserError, match="`search.distance` to be one of frobenius"):
         Settings(distance="l2").check()
-    with pytest.raises(UserError, match="validation_data"):
+    with pytest.raises(UserError, match="one of the weights and one of the architecture"):
         search.fit(image_batches(16, batch=8))

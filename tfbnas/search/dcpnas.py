@@ -20,7 +20,6 @@ import tensorflow as tf
 
 from tfbnas import distribution
 from tfbnas.costs import Budget
-from tfbnas.errors import UserError
 from tfbnas.layers.resizing import make_growable
 from tfbnas.search import decoupling, tangent
 from tfbnas.search.batches import epochs_of, steps_of
@@ -127,8 +126,6 @@ class DCPNAS(EdgeSearch):
 
     def feed(self, train: Any, validation_data: Any, initial_epoch: int) -> dict[str, Any]:
         own = self.settings
-        if validation_data is None:
-            raise UserError("Expected `validation_data`, the images of the architecture. Received: none.")
         steps = min(steps_of(data, own.batch_size) for data in (train, validation_data))
 
         def one_epoch(index: tf.Tensor) -> tf.data.Dataset:
