@@ -23,7 +23,8 @@ class Settings(WeightSettings):
       distance: "frobenius", "l1" or "cosine". Paper: "frobenius".
       curvature: What stands for the Hessian: "per_sample", the examples' own gradients; "diagonal" of that; "sampled",
         the same with labels that the child draws; "gauss_newton", the true product; "exact", the Hessian, slow.
-      reconstruction_weight: mu, of the distance of the child's weights from their signs times a scale. Paper: 0.2.
+      reconstruction_weight: mu, of the distance of the child's weights from their signs times a scale, a sum over all
+        of them. Paper: 0.2, which with SGD holds every sign where it is: "flips" in the history fall to nearly zero.
       decoupled: Whether the parameters of less trained operations are tracked back.
       lagging_share: Of an edge's operations with weights, how many count as less trained. Not published.
       back_tracking_rate: eta, how far those are tracked back. Not published.
