@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfbnas.architecture import Architecture, require_architecture
 from tfbnas.errors import UserError, nearest
+from tfbnas.networks.cells import cells
 from tfbnas.networks.choices import Kind, Module, kind_of
 from tfbnas.networks.cnf import cnf, cnf_graph
 from tfbnas.networks.graph import NetworkGraph
@@ -24,7 +25,13 @@ from tfbnas.networks.vgg import vgg11
 Choose = Callable[[str, Any], Any]
 Builder = Callable[..., tf.keras.Model]
 
-_BUILDERS: dict[str, Builder] = {"resnet18": resnet18, "vgg11": vgg11, "resnet_fabric": resnet_fabric, "cnf": cnf}
+_BUILDERS: dict[str, Builder] = {
+    "resnet18": resnet18,
+    "vgg11": vgg11,
+    "resnet_fabric": resnet_fabric,
+    "cnf": cnf,
+    "cells": cells,
+}
 _GRAPHS: dict[Builder, Callable[..., NetworkGraph]] = {resnet_fabric: resnet_fabric_graph, cnf: cnf_graph}
 
 
