@@ -21,7 +21,7 @@ REQUIREMENTS = [
     "importlib_resources",  # tensorflow-datasets imports it without declaring it
     "etils<1.14; python_version < '3.11'",  # newer ones need Python 3.11, which old pips find out late
     "keras-tuner>=1.4.6",
-    "jsonargparse[signatures]>=4.28",
+    "jsonargparse[signatures]>=4.49,<5",
     "docstring-parser>=0.15",
     "pillow>=10",
     "pyyaml>=6",
@@ -29,7 +29,8 @@ REQUIREMENTS = [
     "matplotlib>=3.8",
     "jinja2>=3.1",
 ]
-TEST_REQUIREMENTS = ["pytest>=8", "ruff==0.17.*", "mypy==2.4.*", "types-PyYAML"]
+TEST_REQUIREMENTS = ["pytest>=8", "pytest-xdist>=3.5", "ruff==0.17.*", "mypy==2.4.*", "types-PyYAML", "pre-commit>=3"]
+DOCS_REQUIREMENTS = ["mkdocs>=1.6,<2", "mkdocstrings[python]>=1"]
 
 setup(
     name="tfbnas",
@@ -37,13 +38,36 @@ setup(
     description="Searches binary neural networks under a hardware budget and delivers verified TFLite models for ARM.",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="tfbnas developers",
+    license="Apache-2.0",
+    license_files=["LICENSE", "NOTICE"],
+    keywords=(
+        "binary neural networks, neural architecture search, quantization, TensorFlow, Keras, Larq, "
+        "Larq Compute Engine, TFLite, ARM, embedded"
+    ),
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10,<3.13",
     packages=[*find_packages(include=["tfbnas", "tfbnas.*"]), "tfbnas.presets"],
     package_dir={"tfbnas.presets": "recipes"},
     package_data={
-        "tfbnas": ["data/bundled/**/*", "report/templates/*", "costs/latency_tables/*.json"],
+        "tfbnas": ["py.typed", "data/bundled/**/*", "report/templates/*", "costs/latency_tables/*.json"],
         "tfbnas.presets": ["*.yaml"],
     },
     install_requires=REQUIREMENTS,
-    extras_require={"test": TEST_REQUIREMENTS, "gpu": ["tensorflow[and-cuda]>=2.16,<2.20"]},
+    extras_require={
+        "test": TEST_REQUIREMENTS,
+        "docs": DOCS_REQUIREMENTS,
+        "gpu": ["tensorflow[and-cuda]>=2.16,<2.20"],
+    },
 )

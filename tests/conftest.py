@@ -1,6 +1,13 @@
 """What the tests share. Imported before any of them: tfbnas must come before TensorFlow."""
 
-import tfbnas  # isort: skip
+import os
+
+# Workers of pytest-xdist, and the processes that they start, each take one core. Read when TensorFlow is imported.
+# Two threads between operators: those of a MirroredStrategy wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ |= {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "2"}
+
+import tfbnas  # noqa: E402  isort: skip
 import subprocess
 from collections.abc import Mapping
 
@@ -13,12 +20,12 @@ from tfbnas.layers.convolution import FloatConv2D
 from tfbnas.networks import register
 
 
-def small_network(choose, *, input_shape=(8, 8, 3), classes=4, binary=True):
+def small_network(choose, *, input_shape=(8, 8, 3), classes=4, binarisation="zero_alpha"):
     """All that the families are made of, small: a pool in front of normalisation, both kinds of residual block.
 
     Widths: "stream" (base 4), "inner" (6), "out" (8).
     """
-    quantize, convolution = blocks(binary)
+    quantize, convolution = blocks(binarisation)
     stream, inner, out = choose("stream", 4), choose("inner", 6), choose("out", 8)
     inputs = tf.keras.Input(input_shape)
     x = FloatConv2D(stream, 3, name="stem")(inputs)
@@ -110,3 +117,21 @@ def spawn(tmp_path):
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory, randomised):
+    """Directory of a small exported network of the classes ant, bee, cat and dog, with labels.txt and photo.jpg."""
+    from tfbnas.architecture import Architecture
+    from tfbnas.export import export
+    from tfbnas.networks import build
+
+    directory = tmp_path_factory.mktemp("exported")
+    chance = np.random.default_rng(0)
+    images = chance.integers(0, 256, (8, 8, 8, 3)) / 127.5 - 1
+    model = randomised(build(Architecture("test", "test-small", {}, (8, 8, 3), 4)))
+    export(model, directory, images=images.astype(np.float32))
+    (directory / "labels.txt").write_text("ant\nbee\ncat\ndog\n")
+    photo = np.repeat(np.repeat(chance.integers(0, 256, (6, 8, 3), np.uint8), 8, 0), 8, 1)
+    (directory / "photo.jpg").write_bytes(tf.io.encode_jpeg(photo, quality=95).numpy())
+    return directory

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfbnas import precision
 from tfbnas.errors import UserError
+from tfbnas.layers import BinaryConv2D
 
 
 def policy():
@@ -56,6 +57,21 @@ def test_unknown_names_are_refused(use):
         use("bfloat61")
 
 
-def test_bits_and_signs_are_exact_in_bfloat16():
-    values = np.array([-1.0, 0.0, 1.0], np.float32)
-    np.testing.assert_array_equal(tf.cast(tf.cast(values, tf.bfloat16), tf.float32), values)
+def test_a_binary_convolution_in_bfloat16_counts_exactly():
+    """Sums of up to 256 bits times signs are integers that bfloat16 holds, whatever adds them up."""
+    chance = np.random.default_rng(0)
+    bits = chance.integers(0, 2, (4, 8, 8, 28)).astype(np.float32)
+    kernel = chance.normal(size=(3, 3, 28, 16)).astype(np.float32)
+    found = {}
+    for name in ("float32", "bfloat16"):
+        with precision.precision(name):
+            layer = BinaryConv2D(16, 3)
+            layer.build(bits.shape)
+        layer.set_weights([kernel])
+        found[name] = layer(bits)
+    assert found["bfloat16"].dtype == tf.bfloat16
+    exact = tf.cast(found["bfloat16"], tf.float32)
+    np.testing.assert_array_equal(exact, found["float32"])
+    signs = np.sign(kernel - kernel.mean((0, 1, 2)))
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(bits, ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 3), (1, 2))
+    np.testing.assert_array_equal(exact, np.einsum("nyxihw,hwio->nyxo", windows, signs))

@@ -8,36 +8,33 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from tfbnas import _keras_guard  # noqa: F401  (must run before anything imports TensorFlow)
+from tfbnas.search.registry import METHODS
 
 if TYPE_CHECKING:
     from tfbnas.architecture import Architecture
     from tfbnas.costs import Budget, Memory
     from tfbnas.errors import UserError
     from tfbnas.networks import build, register
-    from tfbnas.search.bsn import BSN
-    from tfbnas.search.dms import DMS
 
-__version__ = "0.1.0"
-
-__all__ = ["BSN", "DMS", "Architecture", "Budget", "Memory", "UserError", "build", "register"]
+__version__ = "0.2.0"
 
 _HOMES = {
-    "BSN": ("tfbnas.search.bsn", "BSN"),
-    "DMS": ("tfbnas.search.dms", "DMS"),
-    "Architecture": ("tfbnas.architecture", "Architecture"),
-    "Budget": ("tfbnas.costs", "Budget"),
-    "Memory": ("tfbnas.costs", "Memory"),
-    "UserError": ("tfbnas.errors", "UserError"),
-    "build": ("tfbnas.networks", "build"),
-    "register": ("tfbnas.networks", "register"),
-}
+    "Architecture": "tfbnas.architecture",
+    "Budget": "tfbnas.costs",
+    "Memory": "tfbnas.costs",
+    "UserError": "tfbnas.errors",
+    "build": "tfbnas.networks",
+    "register": "tfbnas.networks",
+} | {method.label: f"tfbnas.search.{method.name}" for method in METHODS.values()}
+
+__all__ = ["Architecture", "Budget", "Memory", "UserError", "build", "register"]
+__all__ += [method.label for method in METHODS.values()]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'tfbnas' has no attribute {name!r}")
-    module, attribute = _HOMES[name]
-    return getattr(importlib.import_module(module), attribute)
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -7,14 +7,15 @@ import json
 import operator
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tfbnas.errors import UserError
 from tfbnas.files import read_json, write_json
 from tfbnas.serialization import plain
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 had `options["binary"]`, true or false, where there is `options["binarisation"]` now."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Architecture:
 
     Attributes:
       method: How the choices were found, for instance "dms" or "uniform". Not part of the network.
-      network: Name of the network family, a key of `tfbnas.networks`.
+      network: Name of the network family, a key of `tfbnas.networks`, or "package.module:function" of a builder.
       choices: Name of each choice and its closed value (JSON). A choice left out takes the family's default.
       input_shape: Height, width, channels of the images.
       classes: Number of classes.
@@ -72,7 +73,7 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Architecture:
-        """Inverse of `to_dict`.
+        """Inverse of `to_dict`; reads format 1, too.
 
         Raises:
           UserError: A key is missing or unknown, or the format is newer than this version of tfbnas.
@@ -84,9 +85,14 @@ class Architecture:
                 f"Expected an architecture of format {FORMAT} or older. Received: format={version!r}. Update tfbnas."
             )
         try:
-            return cls(**content)
+            architecture = cls(**content)
         except TypeError as error:
             raise UserError(f"Expected the keys of an Architecture. Received: {sorted(content)} ({error}).") from error
+        binary = architecture.options.get("binary")
+        if version > 1 or not isinstance(binary, bool):
+            return architecture
+        options = {name: value for name, value in architecture.options.items() if name != "binary"}
+        return replace(architecture, options={**options, "binarisation": "zero_alpha" if binary else "float"})
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes JSON, whole or not at all."""
@@ -104,9 +110,10 @@ class Architecture:
             raise UserError(f"Expected an architecture in {path}. Received: {type(content).__name__}.")
         expected = content.pop("id", None)
         architecture = cls.from_dict(content)
-        if expected is not None and expected != architecture.id:
+        found = replace(architecture, options=content.get("options", {})).id  # as it was written, in its own format
+        if expected is not None and expected != found:
             raise UserError(
-                f"{path} does not hold the architecture that its id {expected} names (found {architecture.id}); "
+                f"{path} does not hold the architecture that its id {expected} names (found {found}); "
                 "remove the line with the id if you edited it on purpose."
             )
         return architecture

@@ -5,15 +5,29 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_NEAR = 0.78
+
 
 class UserError(ValueError):
     """Wrong input: one sentence that names the argument, what was expected, what was received and what to do."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the known name most like `name`, with a leading space, or an empty string."""
-    matches = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f" Did you mean {matches[0]!r}?" if matches else ""
+    """A hint at the known name that `name` was meant to be, with a leading space; empty where none is near.
+
+    Near is a slip of the keyboard (`difflib`'s ratio of 0.78 or more, or the same letters in another order), or the
+    first word of a longer name. Upper and lower case do not count.
+    """
+    wanted = str(name).lower()
+
+    def likeness(other: str) -> float:
+        other = other.lower()
+        slip = 1.0 if sorted(wanted) == sorted(other) else difflib.SequenceMatcher(None, wanted, other).ratio()
+        first_word = len(wanted) > 2 and other.startswith(wanted) and not other[len(wanted) :][:1].isalpha()
+        return max(slip, _NEAR) if first_word else slip
+
+    best = max(known, key=likeness, default=None)
+    return f" Did you mean {best!r}?" if best is not None and likeness(best) >= _NEAR else ""
 
 
 def require_positive(group: str, **values: float) -> None:

@@ -182,7 +182,9 @@ def main() -> None:
     arguments = read_arguments()
     quiet.compile_once()
     shape = (arguments.size, arguments.size, 3)
-    options = {"n": arguments.n, "base": arguments.base, "binary": not arguments.float}
+    chances = CHANCES[::2] if arguments.tiny else CHANCES
+    binarisation = "float" if arguments.float else "zero_alpha"
+    options = {"n": arguments.n, "base": arguments.base, "binarisation": binarisation}
     # The greedy baseline runs a second network forward in every step: not what is compared here.
     budgets = [Budget(Distributed(MACHINES), 1e3), Budget(MultiplyAdds(), 1e12)]
     with precision(arguments.precision):
@@ -193,8 +195,8 @@ def main() -> None:
     for model in (search, each):
         model.compile(tf.keras.optimizers.SGD(1e-6, momentum=0.9), tf.keras.optimizers.SGD(1e-6))
     graph, random = search.priced.graph, np.random.default_rng(0)
-    drawn = [draw(graph, chance, random) for chance in CHANCES]
-    of_each = [draw(graph, chance, random, arguments.batch) for chance in CHANCES]
+    drawn = [draw(graph, chance, random) for chance in chances]
+    of_each = [draw(graph, chance, random, arguments.batch) for chance in chances]
     images = tf.constant(random.normal(size=(arguments.batch, *shape)), tf.float32)
     labels = tf.constant(random.integers(0, 10, arguments.batch))
 
@@ -220,9 +222,9 @@ def main() -> None:
     )
     heads = " | ".join(f"{name:>13}" for name in ("drawn", "masked", "each", "authors", "compiled"))
     print(f"chance |     modules | multiply-adds | {heads} | ratios")
-    for row, chance in enumerate(CHANCES):
+    for row, chance in enumerate(chances):
         modules = int(pruned.modules[row].sum())
-        own = times[row :: len(CHANCES)]
+        own = times[row :: len(chances)]
         cells = " | ".join(f"{value:7.1f} {value / times[0]:5.0%}" for value in own)
         print(
             f"{chance:6.2f} | {modules:5d} {modules / pruned.modules[0].sum():5.0%} | "

@@ -26,6 +26,7 @@ import numpy as np
 import tensorflow as tf
 import turns
 from search_candidates import dms_step, sum_step
+from tfbnas.recipes.dms_settings import Settings
 from training_variants import MOMENTUM, RATE, Step, Task, keras_step
 
 from tfbnas import training
@@ -33,10 +34,10 @@ from tfbnas.architecture import Architecture
 from tfbnas.costs import MIB, Budget, Memory
 from tfbnas.files import write_json
 from tfbnas.precision import precision as in_precision
-from tfbnas.recipes.dms_settings import Settings
 from tfbnas.recipes.settings import parse, preset_files
+from tfbnas.search.batches import ARCHITECTURE, WEIGHTS
 from tfbnas.search.dms import DMS
-from tfbnas.search.rounds import ARCHITECTURE, WEIGHTS, Rounds
+from tfbnas.search.dms_rounds import Rounds
 
 RECIPE = "dms_resnet18"
 TRAINING_IMAGES = 50_000
@@ -54,9 +55,7 @@ def make_search(settings: Settings, task: Task, precision: str) -> DMS:
             input_shape=network.input_shape,
             classes=network.classes,
             options=dict(network.options),
-            initial_ratio=own.initial_ratio,
-            initial_sigma=own.initial_sigma,
-            final_sigma=own.final_sigma,
+            settings=own,
         )
     optimizer = tf.keras.optimizers.SGD(RATE, momentum=MOMENTUM, weight_decay=own.weight_decay)
     search.compile(optimizer, tf.keras.optimizers.Adam(0.0))
@@ -167,11 +166,12 @@ class Watch(tf.keras.callbacks.Callback):
 def watch_rounds(settings: Settings, task: Task, rounds: int) -> list[dict[str, Any]]:
     """One row for each round of a search of two steps of each kind a round, in which widths grow and shrink."""
     final = settings.search.final_sigma
-    settings = replace(settings, search=replace(settings.search, initial_sigma=final))
+    own = replace(settings.search, initial_sigma=final, rounds=rounds, weight_epochs=1)
+    settings = replace(settings, search=own)
     search = make_search(settings, task, "float32")
     batches = tf.data.Dataset.from_tensors(task.arrays()).repeat(2)
     watch = Watch()
-    search.fit(batches, batches, rounds=rounds, weight_epochs=1, callbacks=[watch], verbose=False)
+    search.fit(batches, batches, callbacks=[watch], verbose=False)
     return watch.rows
 
 

@@ -20,13 +20,11 @@ from typing import Any
 import numpy as np
 import turns
 
+from tfbnas.__main__ import PROGRAMS
 from tfbnas.files import write_json
+from tfbnas.sweep.recipe import known
 
-RECIPES = ("dms_resnet18", "dms_vgg11", "bsn_resnet_fabric", "bsn_cnf", "bsn_cnf_segmentation")
-COMMANDS = [
-    *(f"tfbnas.recipes.{recipe}" for recipe in RECIPES),
-    *(f"tfbnas.{name}" for name in ("sweep", "export", "device", "report")),
-]
+COMMANDS = [*(f"tfbnas.recipes.{recipe}" for recipe in known()), *(f"tfbnas.{name}" for name in PROGRAMS)]
 IMPORTS = {
     "import tensorflow": "import tensorflow",
     "import tfbnas": "import tfbnas",

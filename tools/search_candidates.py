@@ -19,9 +19,9 @@ from tfbnas.costs import Budget, Memory
 from tfbnas.layers import BatchNormalization, BinaryConv2D, Dense, FloatConv2D, LearnedStep
 from tfbnas.networks import construct, register
 from tfbnas.precision import precision as in_precision
+from tfbnas.search.batches import WEIGHTS
 from tfbnas.search.dms import DMS
 from tfbnas.search.logistic import SPREAD
-from tfbnas.search.rounds import WEIGHTS
 
 _CHANNELS = 32
 

@@ -6,7 +6,7 @@ import pytest
 from tfbnas.architecture import Architecture
 from tfbnas.costs import Budget, FunctionCost, Memory
 from tfbnas.errors import UserError
-from tfbnas.search.sampling import PricedGraph
+from tfbnas.search.priced_graph import PricedGraph
 
 WHOLE = Architecture("test", "resnet_fabric", {}, (8, 8, 3), 2, {"n": 1, "base": 4})
 

@@ -10,7 +10,7 @@ from tfbnas.costs import Budget, MeasuredLatency
 from tfbnas.device import measured
 from tfbnas.errors import UserError
 from tfbnas.layers import LearnedStep
-from tfbnas.search.sampling import PricedGraph
+from tfbnas.search.priced_graph import PricedGraph
 
 WHOLE = Architecture("test", "resnet_fabric", {}, (8, 8, 3), 2, {"n": 1, "base": 4})
 FEWER = replace(WHOLE, choices={"group1/block0/body": False})

@@ -1,5 +1,6 @@
 """Folders of images."""
 
+import importlib
 import shutil
 
 import numpy as np
@@ -33,7 +34,7 @@ def copy(folder, tmp_path):
 @pytest.mark.parametrize("limit", [2**30, 1])
 def test_every_image_with_its_label(folder, limit):
     loaded = data.load(str(folder), memory_limit=limit)
-    assert loaded.class_names == ["cat", "dog"] and loaded.input_shape == (8, 8, 3)
+    assert loaded.class_names == ("cat", "dog") and loaded.input_shape == (8, 8, 3)
     for number, split, count in ((0, loaded.train, 5), (1, loaded.test, 3)):
         images, labels = split.images(100)
         found = np.rint((images[:, 3, 3] + 1) * 127.5).astype(int)
@@ -55,7 +56,7 @@ def test_grey_files_become_colour(copy):
     grey = make_images(1, channels=1)[0]
     write_png(copy / "train/cat/0.png", grey)
     (copy / "train/cat/1.JPG").write_bytes(tf.io.encode_jpeg(grey).numpy())
-    images, _ = data.load(str(copy)).train.images(1)
+    (images, _), *_ = data.load(str(copy)).train.epoch(0, 1, shuffle=False)
     np.testing.assert_allclose((images[0] + 1) * 127.5, np.repeat(grey, 3, axis=2), atol=1e-4)
 
 
@@ -79,17 +80,27 @@ def test_damaged_files_are_named(copy):
     refused("dog/3.png is damaged: it is empty", copy)
 
 
-def test_sizes_must_agree_or_be_given(copy):
+@pytest.mark.parametrize("limit", [2**30, 1])
+def test_sizes_must_agree_or_be_given(copy, limit):
     write_png(copy / "train/cat/4.png", make_images(1, height=10, width=12)[0])
-    refused("cat/4.png.*10x12 pixels.*8x8.*image_size", copy)
-    assert data.load(str(copy), image_size=6).train.images(99)[0].shape == (10, 6, 6, 3)
+    refused("cat/4.png.*10x12 pixels.*8x8.*image_size", copy, memory_limit=limit)
+    assert data.load(str(copy), image_size=6, memory_limit=limit).train.images(99)[0].shape == (10, 6, 6, 3)
 
 
-def test_streamed_images_of_varying_sizes_get_224(copy):
-    write_png(copy / "train/cat/4.png", make_images(1, height=10, width=12)[0])
-    loaded = data.load(str(copy), memory_limit=1)
-    assert loaded.input_shape == (224, 224, 3)
-    assert loaded.train.images(2)[0].shape == (2, 224, 224, 3)
+def test_streamed_images_are_checked_out_of_the_whole(tmp_path, monkeypatch):
+    """Today's first images are all in order; those of the last class are not."""
+    monkeypatch.setattr(importlib.import_module("tfbnas.data.load"), "_SAMPLE", 6)
+    folder = make_folder(tmp_path, per_class={"train": 20, "test": 1}, classes=("ant", "bee", "cat"))
+    for number in range(20):
+        write_png(folder / f"train/cat/{number}.png", make_images(1, height=9)[0])
+    refused("train/cat/.*9x8 pixels.*8x8.*image_size", folder, memory_limit=1)
+
+
+@pytest.mark.parametrize("limit", [2**30, 1])
+def test_one_class_is_none(copy, limit):
+    for split in ("train", "val"):
+        shutil.rmtree(copy / split / "dog")
+    refused("at least two classes. Received: .*train, with 1 \\(cat\\)", copy, memory_limit=limit)
 
 
 def test_class_folders(copy):

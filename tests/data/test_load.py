@@ -33,7 +33,7 @@ def refused(match, *arguments, **keywords):
 def test_directory_at_any_level(tiny_tfds, below):
     loaded = data.load(str(tiny_tfds / below))
     assert loaded.input_shape == (8, 8, 3) and loaded.classes == 3
-    assert loaded.class_names == ["0", "1", "2"]
+    assert loaded.class_names == ("0", "1", "2")
     assert (loaded.train.size, loaded.test.size) == (30, 12)
 
 
@@ -87,6 +87,13 @@ def test_images_without_declared_size(tmp_path):
     make_tfds(tmp_path / "mixed", {"train": mixed, "test": equal}, shape=(None, None, 3))
     refused(r"Image number \d .*'train'.*(9x8 pixels.*8x8|8x8 pixels.*9x8).*image_size", str(tmp_path / "mixed"))
     assert data.load(str(tmp_path / "mixed"), image_size=8).train.images(6)[0].shape == (6, 8, 8, 3)
+
+
+def test_padding(tiny_tfds):
+    for limit in (2**30, 1):
+        loaded = data.load(str(tiny_tfds), memory_limit=limit, padding=2)
+        assert loaded.train.padding == loaded.train.hold_out(5, seed=0)[0].padding == 2
+    refused("padding.*0 or more.*-1", str(tiny_tfds), padding=-1)
 
 
 def test_unknown_names_get_a_hint():
@@ -171,7 +178,7 @@ def test_bundled_images():
     """What ships: balanced, small, apart from the test images, and different images."""
     loaded = data.load()
     assert loaded.name == "cifar10-quick" and loaded.input_shape == (32, 32, 3)
-    assert loaded.class_names[:3] == ["airplane", "automobile", "bird"]
+    assert loaded.class_names[:3] == ("airplane", "automobile", "bird")
     assert np.bincount(loaded.train.labels).tolist() == [280] * 10
     assert np.bincount(loaded.test.labels).tolist() == [50] * 10
     train, test = (set(sorted_rows(pixels(split)[0])) for split in (loaded.train, loaded.test))

@@ -74,7 +74,7 @@ def test_ppm_are_raw_as_the_official_ones(made):
 
 def test_pixels_and_classes_of_every_image(made, prepared):
     loaded = data.load("part_labels", data_dir=prepared, validation_split="validation")
-    assert loaded.input_shape == (256, 256, 3) and loaded.class_names == list(COLOURS) and loaded.segmentation
+    assert loaded.input_shape == (256, 256, 3) and loaded.class_names == tuple(COLOURS) and loaded.segmentation
     sizes = {name: getattr(loaded, name).size for name in LISTS}
     assert sizes == {name: len(lines) for name, lines in LISTS.items()}
     found = {}

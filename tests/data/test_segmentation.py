@@ -133,7 +133,7 @@ def test_one_ellipse_and_one_rectangle_against_geometry():
 def test_shapes_by_name():
     loaded = data.load("cifar10-shapes")
     assert (loaded.train.size, loaded.test.size, loaded.input_shape) == (2800, 500, (32, 32, 3))
-    assert loaded.class_names == ["background", "ellipse", "rectangle"] and loaded.segmentation
+    assert loaded.class_names == ("background", "ellipse", "rectangle") and loaded.segmentation
     photographs, _ = data.load("cifar10-quick").test.images(500)
     images, labels = loaded.test.images(500)
     np.testing.assert_array_equal(images[labels == 0], photographs[labels == 0])

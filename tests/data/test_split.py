@@ -128,11 +128,58 @@ def test_held_out_images_are_balanced_and_apart(split):
             split.hold_out(n, seed=0)
 
 
-def test_images_gives_the_first_ones(split):
-    x, y = split.images(7)
-    assert x.shape == (7, 8, 8, 3) and isinstance(x, np.ndarray)
-    assert numbers([(x, y)]) == [list(range(7))]
-    assert len(split.images(1000)[1]) == 90
+def test_images_are_of_the_whole_split_with_each_class_its_share(split):
+    x, y = split.images(9)
+    assert x.shape == (9, 8, 8, 3) and isinstance(x, np.ndarray)
+    (found,) = numbers([(x, y)])
+    assert found == sorted(found) and max(found) > 45 and np.bincount(y).tolist() == [3, 3, 3]
+    np.testing.assert_array_equal(np.array(found) % 3, y)
+    np.testing.assert_array_equal(x, split.images(9)[0])
+    assert numbers([split.images(1000)]) == [list(range(90))]
+
+
+def test_images_in_folder_order_show_every_class():
+    """What one user had: the first 256 images hold none of the fourth class."""
+    labels = np.repeat([0, 1, 2, 3], [300, 100, 60, 5])
+    sorted_by_class = MemorySplit(np.zeros((465, 4, 4, 1), np.uint8), labels, name="sorted")
+    counts = np.bincount(sorted_by_class.images(256)[1])
+    assert counts.sum() == 256 and counts[3] >= 1
+    np.testing.assert_allclose(counts / 256, np.bincount(labels) / 465, atol=0.01)
+    assert np.unique(sorted_by_class.images(4)[1]).tolist() == [0, 1, 2, 3]
+    assert len(set(sorted_by_class.images(3)[1])) == 3
+
+
+def test_the_share_of_a_class_for_any_number_of_images():
+    chance = np.random.default_rng(0)
+    for n in (1, 2, 5, 17, 100, 299):
+        labels = chance.choice(7, 300, p=[0.5, 0.3, 0.1, 0.05, 0.03, 0.01, 0.01])
+        chosen = balance.spread(labels, n)
+        assert len(set(chosen)) == n and np.all(np.diff(chosen) > 0)
+        if n >= len(set(labels)):
+            assert set(labels[chosen]) == set(labels)
+
+
+def test_images_with_label_maps_show_every_class():
+    maps = np.zeros((60, 4, 4), np.uint8)
+    maps[50:] = 1
+    maps[57, 0, 0] = 2  # in one image, on one pixel
+    split = MemorySplit(np.zeros((60, 4, 4, 3), np.uint8), maps, name="maps")
+    labels = split.images(6)[1]
+    assert labels.shape == (6, 4, 4) and set(np.unique(labels)) == {0, 1, 2}
+    assert sum(label.max() == 0 for label in labels) == 3
+
+
+def test_padding_of_the_crop():
+    white = MemorySplit(np.full((64, 16, 16, 1), 255, np.uint8), np.zeros(64, int), name="white")
+
+    def grey_rows(split):
+        images = np.concatenate([x.numpy() for x, _ in split.epoch(0, split.size, augment=True)])
+        return (images == 0).all(axis=(2, 3)).sum(axis=1).max()
+
+    assert grey_rows(white) == 2  # one eighth of 16
+    for padding in (0, 1, 4):
+        white.padding = padding
+        assert grey_rows(white) == grey_rows(white.halves(seed=0)[0]) == padding
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 91])

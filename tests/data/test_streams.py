@@ -43,6 +43,21 @@ def test_same_content_as_in_memory(tiny_tfds):
     assert same(first, second)
 
 
+def test_images_out_of_the_whole(stream):
+    x, y = stream.images(6)
+    assert len(y) == 6 and len(set(np.bincount(y))) == 1, "of each class equally many"
+    everything = rows(stream.epoch(0, 30, shuffle=False))
+    positions = [everything.index(image.tobytes()) for image in x]
+    assert positions == sorted(set(positions)) and positions[0] < 15 < positions[-1]
+    np.testing.assert_array_equal(x, stream.images(6)[0])
+
+
+def test_sample_is_of_the_whole(stream):
+    for n in (5, 30, 100):
+        positions = [number for number, *_ in stream.sample(n)]
+        assert len(set(positions)) == min(n, 30) and positions == sorted(positions) and positions[-1] >= 20
+
+
 @pytest.mark.parametrize("augment", [False, True])
 def test_resume(stream, augment):
     undisturbed = arrays(stream.epochs(8, seed=4, augment=augment).take(9))
@@ -73,7 +88,7 @@ def test_image_size_makes_random_resized_crops(stream, tiny_tfds):
     (images, labels), *_ = scaled.epoch(0, 30, shuffle=False)
     assert images.shape == (30, 14, 14, 3)
     # The test view of an 8x8 image: scaled to 16x16, of which the middle 14x14.
-    original = data.load(str(tiny_tfds)).train.images(1)[0][0]
+    original = data.load(str(tiny_tfds)).train.images(30)[0][0]
     expected = tf.image.resize(original, [16, 16], antialias=True)[1:15, 1:15]
     np.testing.assert_allclose(images[0], expected, atol=1e-5)
     changed = scaled.epoch(0, 30, seed=1, augment=True)

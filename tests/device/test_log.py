@@ -1,8 +1,7 @@
 """The three shapes of the benchmark program's log, old and new columns, and its odd cases.
 
 plain.txt: Larq's documentation, QuickNet on a Raspberry Pi 4B. info.txt: tensorflow#62775. logcat.txt:
-tensorflow#56301. first_builds.txt: larq/compute-engine#69. The others are written after TensorFlow's
-stats_calculator.cc.
+tensorflow#56301. The others are written after TensorFlow's stats_calculator.cc.
 """
 
 from pathlib import Path
@@ -61,12 +60,6 @@ def test_names_may_contain_tabs_and_operators_may_be_called_twice():
     text = "count=2 first=5 curr=5 min=5 max=6 avg=5.5 std=0.5\n====== Run Order ======\n"
     text += "\t[node type]\t[avg ms]\t[times called]\t[Name]\n\tADD\t0.5\t2\t[a\tb]:0\n"
     assert parse(text).operators == (OperatorTime("ADD", "a\tb", 1.0),)
-
-
-def test_first_builds_tell_the_mean_only():
-    measured = parse(read("first_builds.txt"))
-    assert (measured.count, measured.mean, measured.deviation) == (None, 422.959, None)
-    assert measured.operators[0] == OperatorTime("Bconv2d64", "model/tf_op_layer_64-1-1-binary/64-1-1-binary", 1.016)
 
 
 @pytest.mark.parametrize(

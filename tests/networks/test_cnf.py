@@ -39,17 +39,17 @@ def test_a_column_alone_is_a_chain():
     assert graph.choices == ("l0_s1/from_l0_s0", "l0_s2/from_l0_s1", "l0_s3/from_l0_s2")
 
 
-@pytest.mark.parametrize("binary", [True, False])
-def test_sizes_of_the_scales(binary):
-    model = cnf(keep, input_shape=(16, 16, 3), columns=2, scales=3, filters=4, binary=binary)
+@pytest.mark.parametrize("binarisation", ["zero_alpha", "float"])
+def test_sizes_of_the_scales(binarisation):
+    model = cnf(keep, input_shape=(16, 16, 3), columns=2, scales=3, filters=4, binarisation=binarisation)
     sizes = {scale: model.get_layer(f"l1_s{scale}_add").output_shape[1:] for scale in (0, 1, 2)}
     assert sizes == {0: (16, 16, 4), 1: (8, 8, 4), 2: (4, 4, 4)}
     up = model.get_layer("l1_s0_from_l0_s1_up")
     assert up.interpolation == "nearest" and up.input_shape[1:3] == (8, 8)
     down = model.get_layer("l1_s1_from_l0_s0_conv")
-    assert down.strides == (2, 2) and isinstance(down, BinaryConv2D) is binary
+    assert down.strides == (2, 2) and isinstance(down, BinaryConv2D) is (binarisation != "float")
     quantisers = [layer for layer in model.layers if isinstance(layer, LearnedStep)]
-    assert len(quantisers) == (len(cnf_graph(columns=2, scales=3).choices) if binary else 0)
+    assert len(quantisers) == (len(cnf_graph(columns=2, scales=3).choices) if binarisation != "float" else 0)
 
 
 def test_images_that_do_not_fit_the_scales_are_refused():

@@ -37,20 +37,20 @@ def test_numbers_of_links(n):
 
 @pytest.fixture(scope="module")
 def models():
-    return {binary: resnet_fabric(keep, n=2, base=4, binary=binary) for binary in (True, False)}
+    return {form: resnet_fabric(keep, n=2, base=4, binarisation=form) for form in ("zero_alpha", "float")}
 
 
-@pytest.mark.parametrize("binary", [True, False])
-def test_sizes_of_the_groups(models, binary):
-    sizes = [models[binary].get_layer(f"group{group}_block1_add").output_shape[1:] for group in (1, 2, 3)]
+@pytest.mark.parametrize("binarisation", ["zero_alpha", "float"])
+def test_sizes_of_the_groups(models, binarisation):
+    sizes = [models[binarisation].get_layer(f"group{group}_block1_add").output_shape[1:] for group in (1, 2, 3)]
     assert sizes == [(32, 32, 4), (16, 16, 8), (8, 8, 16)]
     # The second group still reads the size of the first: a link from what it reads to the third has stride 4.
-    link = models[binary].get_layer("group3_block1_from_input_body_conv1")
+    link = models[binarisation].get_layer("group3_block1_from_input_body_conv1")
     assert link.strides == (4, 4) and link.input_shape[1:] == (32, 32, 4) and link.output_shape[1:] == (8, 8, 16)
 
 
 def test_binary_form_quantises_what_its_convolutions_read_and_keeps_the_stream_real(models):
-    layers = models[True].layers
+    layers = models["zero_alpha"].layers
     readers = [layer for layer in layers if isinstance(layer, BinaryConv2D)]
     assert all(isinstance(layer.input._keras_history.layer, LearnedStep) for layer in readers)
     assert [layer.name for layer in layers if isinstance(layer, FloatConv2D)] == ["stem"]
@@ -59,7 +59,7 @@ def test_binary_form_quantises_what_its_convolutions_read_and_keeps_the_stream_r
 
 def test_float_form_is_the_paper_s(models):
     """Convolution, normalisation, ReLU, convolution, normalisation; sum; ReLU."""
-    model = models[False]
+    model = models["float"]
     assert not [layer for layer in model.layers if isinstance(layer, BinaryConv2D | LearnedStep)]
     chain, layer = [], model.get_layer("group1_block0_relu")
     while layer.name != "stem_relu":

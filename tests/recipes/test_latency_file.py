@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tfbnas.costs import Latency, trace
+from tfbnas.costs import Latency
 from tfbnas.costs.latency import devices
 from tfbnas.recipes.exporting import predicted_latencies
 
@@ -18,17 +18,35 @@ def network():
     return tf.keras.Model(inputs, tf.keras.layers.Dense(2, name="logits")(x))
 
 
-def test_every_shipped_table_predicts_every_operator():
-    model = network()
-    content = json.loads(json.dumps(predicted_latencies(model)))
-    assert [entry["name"] for entry in content["predictions"]] == devices() and not content["left_out"]
-    for entry in content["predictions"]:
-        cost = Latency(entry["name"])
-        rows = [(row["layer"], row["operator"], row["milliseconds"]) for row in entry["operators"]]
-        assert rows == [(row.layer, row.operator, row.milliseconds) for row in cost.operators(trace(model))]
-        assert entry["milliseconds"] == pytest.approx(sum(time for _, _, time in rows))
-        assert [row[0] for row in rows] == ["stem", "pool", "logits"]
-        assert entry["label"] == cost.table["label"] and entry["sources"] == cost.table["sources"]
+def test_the_times_of_every_operator_are_the_tables(tmp_path):
+    terms = {
+        "convolution": {"products": 1e-3},  # 6 x 6 pixels, 3 x 3 window, 3 channels in, 4 out: 3888
+        "global_pool": {"reads": 1e-3},  # 6 x 6 pixels, 4 channels: 144
+        "dense": {"calls": 0.5, "products": 1e-2},  # 4 inputs, 2 outputs: 8
+    }
+    operators = {name: {"terms": values, "mean_error": 0.1, "points": 7} for name, values in terms.items()}
+    table = {"format": 1, "name": "own", "device": "ours", "label": "measured", "sources": ["us"]}
+    table |= {"milliseconds_per_unit": 2.0, "operators": operators}
+    (tmp_path / "own.json").write_text(json.dumps(table))
+    content = json.loads(json.dumps(predicted_latencies(network(), [str(tmp_path / "own.json")])))
+    own, *shipped = content["predictions"]
+    rows = [(row["layer"], row["operator"], row["milliseconds"]) for row in own["operators"]]
+    assert rows == [
+        ("stem", "convolution", pytest.approx(2 * 3.888)),
+        ("pool", "global_pool", pytest.approx(2 * 0.144)),
+        ("logits", "dense", pytest.approx(2 * 0.58)),
+    ]
+    assert own["milliseconds"] == pytest.approx(9.224)
+    assert {name: own[name] for name in ("name", "device", "label", "sources")} == {
+        name: table[name] for name in ("name", "device", "label", "sources")
+    }
+    assert all((row["mean_error"], row["points"], row["largest_error"]) == (0.1, 7, None) for row in own["operators"])
+    assert [entry["name"] for entry in shipped] == ["pixel1", "raspberry_pi_4b"] and not content["left_out"]
+    for entry in shipped:
+        times = [row["milliseconds"] for row in entry["operators"]]
+        assert [row["layer"] for row in entry["operators"]] == ["stem", "pool", "logits"]
+        assert entry["milliseconds"] == pytest.approx(sum(times)) and min(times) > 0
+        assert "not a measurement" in entry["label"] and entry["sources"]
 
 
 def test_a_table_that_lacks_an_operator_is_left_out(tmp_path):

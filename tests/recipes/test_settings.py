@@ -5,9 +5,9 @@ import subprocess
 import sys
 import textwrap
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 import yaml
@@ -141,7 +141,7 @@ def test_the_complete_settings_repeat_the_run(parse, tmp_path, capsys):
     (tmp_path / "settings.yaml").write_text(text)
     again = parse("--config", str(tmp_path / "settings.yaml"))
     assert again.to_dict() == first.to_dict() and again.run_dir.name.startswith("cpu-20")
-    (tmp_path / "bare.yaml").write_text(settings.to_yaml(first.settings))
+    (tmp_path / "bare.yaml").write_text(yaml.safe_dump(settings.to_dict(first.settings)))
     assert parse("--config", str(tmp_path / "bare.yaml")).settings == first.settings
 
 
@@ -254,6 +254,61 @@ def test_reserved_names_and_settings_without_default(presets):
     with pytest.raises(UserError, match="`--seed` has no default: give an integer"):
         settings.parse(Needed, [], program="demo", description="", presets=presets)
     assert settings.parse(Needed, ["--seed", "2"], program="demo", description="", presets=presets).settings.seed == 2
+
+
+@dataclass(frozen=True)
+class Renamed(Search):
+    """A search whose settings had other names.
+
+    Attributes:
+      steps: Updates in a round.
+    """
+
+    RENAMED: ClassVar[dict[str, str]] = {"updates": "steps", "binary": "optimizer (true: sgd, false: adam)"}
+    steps: int = 10
+
+
+@pytest.fixture
+def parse_made(presets):
+    """Settings whose class is made when the program starts, with defaults of its own for an inner dataclass."""
+    inner = field(default_factory=lambda: Renamed(rounds=9, steps=2))
+    made = make_dataclass(
+        "Made", [("seed", int, 0), ("search", Renamed, inner)], namespace={"RENAMED": {"workers": "search.steps"}}
+    )
+    presets["quick"].write_text("")
+    return lambda *argv: settings.parse(made, argv, program="demo", description="", presets=presets)
+
+
+def test_defaults_of_an_inner_dataclass_are_those_of_its_instance(parse_made, capsys):
+    assert parse_made().settings.search == Renamed(rounds=9, steps=2)
+    assert parse_made("--search.steps", "5").settings.search == Renamed(rounds=9, steps=5)
+    with pytest.raises(SystemExit):
+        parse_made("--help")
+    text = " ".join(capsys.readouterr().out.split())
+    assert "search: A search whose settings had other names:" in text
+    assert "--search.steps INTEGER Updates in a round. (default: 2)" in text
+    assert "Number of rounds, at least 1. (default: 9)" in text
+
+
+@pytest.mark.parametrize(
+    ("argv", "texts"),
+    [
+        ("--search.updates 3", ["`--search.updates`", "give `--search.steps`."]),
+        ("--search.binary false", ["give `--search.optimizer` (true: sgd, false: adam)."]),
+        ("--workers 3", ["`--workers`", "give `--search.steps`."]),
+    ],
+)
+def test_a_renamed_setting_is_refused_with_its_new_name(parse_made, config, argv, texts):
+    with pytest.raises(UserError) as error:
+        parse_made(*argv.split())
+    for text in texts:
+        assert text in str(error.value)
+    name, value = argv.removeprefix("--").split()
+    outer, _, inner = name.rpartition(".")
+    with pytest.raises(UserError) as error:
+        parse_made(*config(f"{outer}: {{{inner}: {value}}}" if outer else f"{inner}: {value}"))
+    assert f"`{name}` in" in str(error.value) and "mine.yaml" in str(error.value)
+    assert texts[-1].replace("--", "") in str(error.value)
 
 
 def test_types_in_words():

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from tfbnas.results import STATE, Limited, Role, SearchResult, TrainingResult
 
 RESNET = {"stem": 16, "stage1/block1/inner": 16, "stage1/block2/inner": 16}
 for _stage, _base in ((2, 32), (3, 64), (4, 128)):
@@ -22,7 +26,6 @@ data:
   directory: null
   image_size: 32
 search:
-  budget: 125829
   rounds: {rounds}
   initial_ratio: 1.5
   initial_sigma: 1.0
@@ -40,13 +43,46 @@ train:
 """
 
 
-def _write(path: Path, value: object) -> None:
+def write(path: Path, value: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=2, sort_keys=True), encoding="utf-8")
 
 
-def search(choices: dict[str, int], rounds: int, *, epochs: int = 4, floor: float = 0.9, seed: int = 0) -> dict:
-    """Content of stages/search.json: μ drifts to a target of its own, the memory swings into the budget."""
+def put(path: Path, stage: str, result: SearchResult | TrainingResult) -> None:
+    """Stores the result of a stage as a run does."""
+    write(path / f"stages/{stage}.json", result.to_dict())
+
+
+def take(path: Path, stage: str) -> Any:
+    """The result of a stage."""
+    kind = TrainingResult if stage.startswith("train-") else SearchResult
+    return kind.from_dict(json.loads((path / f"stages/{stage}.json").read_text()))
+
+
+def change(path: Path, stage: str, **values: Any) -> None:
+    """Replaces fields of a stage's result."""
+    put(path, stage, replace(take(path, stage), **values))
+
+
+def architecture(method: str, network: str, choices: dict[str, Any], **options: Any) -> dict[str, Any]:
+    about = {"method": method, "network": network, "choices": choices, "input_shape": [32, 32, 3], "classes": 10}
+    return {**about, "format": 2, "options": options}
+
+
+def memory_limit(limit: float = 125829.0, **values: float) -> Limited:
+    return Limited("memory", "MiB", 2.0**20, limit, **values)
+
+
+def search(
+    choices: dict[str, int],
+    rounds: int,
+    *,
+    network: str = "resnet18",
+    epochs: int = 4,
+    floor: float = 0.9,
+    seed: int = 0,
+) -> SearchResult:
+    """A search over widths: μ drifts to a target of its own, the memory swings into the budget."""
     noise = random.Random(seed)
     target = {name: 0.8 + 1.3 * noise.random() for name in choices}
     history = []
@@ -59,7 +95,7 @@ def search(choices: dict[str, int], rounds: int, *, epochs: int = 4, floor: floa
             losses.append(floor + 1.3 * math.exp(-2.5 * progress) + 0.05 * noise.random())
         history.append(
             {
-                "round": r,
+                "epoch": r + 1,
                 "loss": sum(losses) / epochs,
                 "accuracy": 1 - sum(losses) / epochs / 3.2,
                 "epochs": [{"loss": loss, "accuracy": 1 - loss / 3.2} for loss in losses],
@@ -69,41 +105,62 @@ def search(choices: dict[str, int], rounds: int, *, epochs: int = 4, floor: floa
                 "sigma": sigma,
                 "seconds": 31.5 + noise.random(),
                 "choices": {
-                    name: {"mu": mu, "sigma": sigma, "base": base, "channels": max(1, round(mu * base))}
+                    name: width(mu, sigma, base)
                     for name, base in choices.items()
                     for mu in [1.5 + (target[name] - 1.5) * done**0.7 + 0.05 * noise.random()]
                 },
             }
         )
-    return {"seconds": 31.9 * rounds, "budget": 125829, "history": history}
+    found = {name: choice["closed"] for name, choice in history[-1]["choices"].items()}
+    return SearchResult(
+        "dms",
+        network,
+        "Expansion ratio",
+        (memory_limit(found=0.119 * MIB, expected=history[-1]["memory"]),),
+        architecture("dms", network, found),
+        31.9 * rounds,
+        history,
+    )
+
+
+def width(mu: float, sigma: float, base: int) -> dict[str, Any]:
+    """What a search over widths keeps of a choice."""
+    return {
+        "value": mu,
+        "low": mu - sigma,
+        "high": mu + sigma,
+        "base": base,
+        "closed": max(1, round(mu * base)),
+        "candidates": [mu - 0.8 * sigma, mu, mu + 0.8 * sigma],
+        "probabilities": [0.32, 0.36, 0.32],
+        "candidate_channels": [round(base * (mu + k * sigma)) for k in (-0.8, 0, 0.8)],
+    }
 
 
 def training(
-    label: str, choices: dict[str, int], network: str, *, memory: float, level: float, epochs: int, method: str
-) -> dict:
-    """Content of a stages/train-*.json."""
+    key: str, label: str, role: Role, order: int, built: dict[str, Any], *, memory: float, level: float, epochs: int
+) -> TrainingResult:
+    """A trained network; `memory` in MiB."""
     noise = random.Random(label)
     curve = [level * (1 - 0.75 * math.exp(-4.5 * (e + 1) / epochs)) + 0.02 * noise.random() for e in range(epochs)]
-    return {
-        "label": label,
-        "architecture": {
-            "method": method,
-            "network": network,
-            "choices": choices,
-            "input_shape": [32, 32, 3],
-            "classes": 10,
-        },
-        "accuracy": curve[-1],
-        "test_images": 10000,
-        "seconds": 21.3 * epochs * (0.4 + memory),
-        "epochs": epochs,
-        "memory": {"paper": memory * MIB, "deployed": memory * MIB + 8 * 1400 * (1 + memory)},
-        "history": [
+    return TrainingResult(
+        key,
+        label,
+        role,
+        order,
+        built,
+        costs={"memory": memory * MIB},
+        memory={"paper": memory * MIB, "deployed": memory * MIB + 8 * 1400 * (1 + memory)},
+        test={"accuracy": curve[-1]},
+        test_images=10000,
+        epochs=epochs,
+        seconds=21.3 * epochs * (0.4 + memory),
+        history=[
             {"epoch": e, "loss": 2.3 - 2.1 * a, "accuracy": a + 0.02}
-            | ({"test_accuracy": a} if e % 2 or e == epochs - 1 else {})
-            for e, a in enumerate(curve)
+            | ({"test_accuracy": a} if e % 2 == 0 or e == epochs else {})
+            for e, a in enumerate(curve, start=1)
         ],
-    }
+    )
 
 
 def _operator(layer: str, declared: str, operator: str, weights: int, channels: int, **more: object) -> dict:
@@ -203,33 +260,32 @@ def benchmark(exported: dict, *, machine: str = "aarch64", sha256: str = "") -> 
 
 def latency_budget(path: Path, limit: float = 2.5, cost: float = 2.4) -> None:
     """Makes a run one whose search had a latency budget."""
-    file = path / "stages/search.json"
-    result = json.loads(file.read_text())
-    result |= {"cost_name": "latency", "unit": "ms", "budget": limit, "cost": cost}
-    for row in result["history"]:
-        row["latency"] = row["cost"] = row.pop("memory") / 125829 * limit
-    _write(file, result)
+    history = take(path, "search").history
+    for row in history:
+        row["latency"] = row.pop("memory") / 125829 * limit
+    change(path, "search", costs=(Limited("latency", "ms", 1.0, limit, cost, cost),), history=history)
+    for file in sorted((path / "stages").glob("train-*.json")):
+        change(path, file.stem, costs={"latency": cost if file.stem == "train-searched" else 2 * cost})
     settings = (path / "settings.yaml").read_text()
     settings += f"budget:\n  cost: latency\n  latency: {limit}\n  device: pixel1\n"
     (path / "settings.yaml").write_text(settings)
 
 
+def checkpoint(path: Path, stage: str, result: SearchResult | TrainingResult, history: list[dict[str, Any]]) -> None:
+    """A checkpoint of a stage that still runs."""
+    state = {"epoch": len(history), "history": history, STATE: replace(result, history=[]).to_dict()}
+    write(path / f"checkpoints/{stage}/step-{len(history):06d}/state.json", state)
+
+
 def unfinished_search(path: Path) -> int:
     """Makes a run one whose search still runs, as its checkpoints leave it; returns the rounds done."""
-    file = path / "stages/search.json"
-    history = json.loads(file.read_text())["history"][:-1]
-    for place in ("stages/search.json", "architecture.json", "export.json"):
+    result = take(path, "search")
+    about = replace(result, costs=(memory_limit(),), architecture={}, seconds=0.0)
+    for place in ("architecture.json", "export.json", *(f"stages/{f.name}" for f in (path / "stages").iterdir())):
         (path / place).unlink()
-    for stage in (path / "stages").glob("train-*.json"):
-        stage.unlink()
-    for done in (len(history) - 1, len(history)):
-        rows = [{**row, "epoch": row["round"] + 1, "cost": row["memory"]} for row in history[:done]]
-        choices = [row.pop("choices") for row in rows]
-        for row in rows:
-            del row["memory"], row["round"]
-        state = {"epoch": done, "history": rows, "choices": choices}
-        _write(path / f"checkpoints/search/step-{done:06d}/state.json", state)
-    return len(history)
+    for done in (len(result.history) - 2, len(result.history) - 1):
+        checkpoint(path, "search", about, result.history[:done])
+    return done
 
 
 def run(
@@ -244,39 +300,100 @@ def run(
     uniform: tuple[int, ...] = (1, 2),
     without_bei: bool = True,
 ) -> Path:
-    """A finished run."""
-    result = search(choices, rounds)
-    found = {name: choice["channels"] for name, choice in result["history"][-1]["choices"].items()}
-    result["architecture"] = {
-        "method": "dms",
-        "network": network,
-        "choices": found,
-        "input_shape": [32, 32, 3],
-        "classes": 10,
-    }
-    _write(path / "stages/search.json", result)
+    """A finished run of a search over widths."""
+    result = search(choices, rounds, network=network)
+    put(path, "search", result)
     if without_bei:
-        _write(path / "stages/search-no-bei.json", search(choices, rounds, floor=1.6, seed=3))
-    _write(path / "architecture.json", result["architecture"])
-    common = {"network": network, "epochs": epochs}
-    _write(
-        path / "stages/train-searched.json", training("DMS", found, memory=0.119, level=0.84, method="dms", **common)
-    )
+        put(path, "search-no-bei", search(choices, rounds, network=network, floor=1.6, seed=3))
+    write(path / "architecture.json", result.architecture)
+    widths = {("searched", "DMS", "searched"): (result.architecture["choices"], 0.119, 0.84)}
     equal = {name: round(1.12 * base) for name, base in choices.items()}
-    _write(
-        path / "stages/train-equal-memory.json",
-        training("uniform, equal memory", equal, memory=0.120, level=0.80, method="uniform", **common),
-    )
+    widths["equal-memory", "uniform, equal memory", "baseline"] = (equal, 0.120, 0.80)
     for ratio in uniform:
-        widths = {name: ratio * base for name, base in choices.items()}
         memory = (0.006 * ratio + 0.083 * ratio**2) if network == "resnet18" else (0.0065 * ratio + 0.0685 * ratio**2)
-        _write(
-            path / f"stages/train-uniform-{ratio:.2f}.json",
-            training(
-                f"BNN {ratio}×", widths, memory=memory, level=0.77 + 0.04 * math.log2(ratio), method="uniform", **common
-            ),
-        )
-    _write(path / "export.json", export(found))
+        wide = {name: ratio * base for name, base in choices.items()}
+        widths[f"uniform-{ratio:.2f}", f"BNN {ratio}x", "baseline"] = (wide, memory, 0.77 + 0.04 * math.log2(ratio))
+    for order, ((key, label, role), (own, memory, level)) in enumerate(widths.items()):
+        built = architecture("dms" if role == "searched" else "uniform", network, own)
+        trained = training(key, label, role, order, built, memory=memory, level=level, epochs=epochs)
+        put(path, f"train-{key}", trained)
+    write(path / "export.json", export(result.architecture["choices"]))
     text = SETTINGS.format(recipe=f"dms_{network}", preset=preset, data=data, rounds=rounds, epochs=epochs)
     (path / "settings.yaml").write_text(text, encoding="utf-8")
+    return path
+
+
+FABRIC = {
+    f"group{group}/block{block}/{kind}": 0.1 + 0.11 * index
+    for index, (group, block, kind) in enumerate(
+        [
+            (1, 0, "body"),
+            (1, 0, "skip"),
+            (1, 1, "body"),
+            (1, 1, "skip"),
+            (2, 0, "body"),
+            (2, 0, "from0"),
+            (2, 1, "skip"),
+        ]
+    )
+} | {"group2/block1/from_input": 0.95}
+
+
+def fabric(path: Path) -> Path:
+    """A search over the modules of a fabric, with the network inside it trained for comparison."""
+    kept = {name: probability > 0.5 for name, probability in FABRIC.items()}
+    history = [
+        {
+            "epoch": epoch,
+            "loss": 2.0 / epoch,
+            "accuracy": 0.2 * epoch,
+            "steps": 9.0 - epoch,
+            "entropy": 0.3 - 0.05 * epoch,
+            "warm_up": epoch == 1,
+            "choices": {
+                name: {"value": 0.95 + (p - 0.95) * epoch / 4, "closed": kept[name]} for name, p in FABRIC.items()
+            },
+        }
+        for epoch in (1, 2, 3, 4)
+    ]
+    found = architecture("bsn", "resnet_fabric", kept, n=2)
+    costs = (Limited("steps", "steps", 1.0, 6.0, found=5.0, expected=5.5),)
+    put(
+        path,
+        "search",
+        SearchResult("bsn", "resnet_fabric", "Probability to be kept", costs, found, 3.0, history),
+    )
+    plain = architecture("plain", "resnet_fabric", {}, n=2, links=False)
+    other = training("plain", "ResNet-14", "reference", 2, plain, memory=0.3, level=0.8, epochs=3)
+    put(path, "train-plain", replace(other, costs={"steps": 14.0}))
+    settings = "recipe: bsn_resnet_fabric\ndata: {name: cifar10-quick}\nsearch: {epochs: 4}\n"
+    (path / "settings.yaml").write_text(settings)
+    return path
+
+
+def drawn_at_random(path: Path, choices: dict[str, Any], network: str, *, candidates: int = 12) -> Path:
+    """A random search, of which the report knows nothing: each row has the best candidate so far."""
+    noise, best, history = random.Random(1), -1.0, []
+    for epoch in range(1, candidates + 1):
+        accuracy = 0.4 + 0.3 * noise.random()
+        if accuracy > best:
+            best, value = (
+                accuracy,
+                {
+                    name: noise.random() < 0.5 if base is True else max(1, round(base * (0.3 + 2 * noise.random())))
+                    for name, base in choices.items()
+                },
+            )
+        row = {"epoch": epoch, "accuracy": accuracy, "best_accuracy": best, "memory": MIB * (0.08 + 0.04 * accuracy)}
+        kept = {
+            n: {"value": float(v), "closed": v} | ({} if v in (True, False) else {"base": choices[n]})
+            for n, v in value.items()
+        }
+        history.append({**row, "seconds": 3.0, "choices": kept})
+    found = architecture("random", network, value)
+    costs = (memory_limit(found=0.1 * MIB, expected=0.1 * MIB),)
+    put(path, "search", SearchResult("random", network, "Channels", costs, found, 36.0, history))
+    trained = training("searched", "Random", "searched", 0, found, memory=0.1, level=0.7, epochs=6)
+    put(path, "train-searched", trained)
+    (path / "settings.yaml").write_text(f"recipe: random_{network}\npreset: quick\ndata: {{name: cifar10}}\n")
     return path

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import report_samples as samples
 
-from tfbnas.report import dms, dms_figures, exported, results, style
-from tfbnas.report.reading import MIB, ordered, read
+from tfbnas.report import choices, dms, exported, history, style, trained, values, widths
+from tfbnas.report.choices import ordered
+from tfbnas.report.methods import method_named
+from tfbnas.report.reading import read
+from tfbnas.report.values import MIB
+from tfbnas.results import Limited
+
+METHOD = dms.METHOD
 
 
 @pytest.fixture(scope="module")
@@ -35,52 +43,57 @@ def drawn(function, run, narrow):
 
 
 def test_channels(run, narrow):
-    figure = drawn(dms_figures.channels, run, narrow)
-    choices = run.search["history"][-1]["choices"]
-    for name, choice in choices.items():
-        assert artist(figure, f"searched:{name}").get_width() == choice["channels"]
-        assert artist(figure, f"uniform:{name}").get_width() == choice["base"]
+    figure = drawn(lambda run, small: widths.draw(run, method_named("dms"), small), run, narrow)
+    for name, choice in run.history[-1]["choices"].items():
+        assert artist(figure, f"searched:{name}").get_width() == choice["closed"]
+        assert artist(figure, f"base:{name}").get_width() == choice["base"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(samples.RESNET)
-    equal = run.training("equal-memory").architecture["choices"]
-    np.testing.assert_array_equal(artist(figure, "equal-memory").get_xdata(), [equal[name] for name in samples.RESNET])
+    equal = next(one for one in run.trainings if one.key == "equal-memory").architecture["choices"]
+    np.testing.assert_array_equal(artist(figure, "baseline").get_xdata(), [equal[name] for name in samples.RESNET])
+    assert [text.get_text() for text in figure.legends[0].texts] == ["DMS", "Base, 1×", "uniform, equal memory"]
     low, high = figure.axes[0].get_ylim()
     assert low > high, "the first layer is on top"
 
 
-def test_ratios(run, narrow):
-    figure = drawn(dms_figures.ratios, run, narrow)
+def test_choices_with_bands(run, narrow):
+    (shown,) = choices.figures(run, METHOD)
+    assert shown.title == "Expansion ratio during the search"
+    figure = drawn(lambda run, small: shown.draw(small), run, narrow)
     for name in samples.RESNET:
-        mu = np.array([row["choices"][name]["mu"] for row in run.search["history"]])
-        sigma = np.array([row["choices"][name]["sigma"] for row in run.search["history"]])
-        line = artist(figure, f"mu:{name}")
+        own = [row["choices"][name] for row in run.history]
+        line = artist(figure, f"value:{name}")
         np.testing.assert_array_equal(line.get_xdata(), np.arange(1, 8))
-        np.testing.assert_allclose(line.get_ydata(), mu)
+        np.testing.assert_allclose(line.get_ydata(), [choice["value"] for choice in own])
         corners = artist(figure, f"band:{name}").get_paths()[0].vertices
         for r in range(7):
             edge = corners[corners[:, 0] == r + 1, 1]
-            np.testing.assert_allclose([edge.min(), edge.max()], [mu[r] - sigma[r], mu[r] + sigma[r]])
+            np.testing.assert_allclose([edge.min(), edge.max()], [own[r]["low"], own[r]["high"]])
 
 
 def test_training_error(run, narrow):
-    figure = drawn(dms_figures.training_error, run, narrow)
+    figure = drawn(dms.training_error, run, narrow)
     for stage in ("search", "search-no-bei"):
-        expected = [100 - 100 * e["accuracy"] for row in run.searches[stage]["history"] for e in row["epochs"]]
+        expected = [100 - 100 * e["accuracy"] for row in run.searches[stage].history for e in row["epochs"]]
         line = artist(figure, f"error:{stage}")
         np.testing.assert_allclose(line.get_ydata(), expected)
         np.testing.assert_array_equal(line.get_xdata(), np.arange(1, len(expected) + 1))
 
 
 def test_training_error_without_epochs_takes_the_rounds():
-    x, y, ends = dms_figures.errors([{"accuracy": 0.25}, {"accuracy": None}, {"accuracy": 0.75}])
+    x, y, ends = dms.errors([{"accuracy": 0.25}, {"accuracy": None}, {"accuracy": 0.75}])
     assert (x, y, ends) == ([1, 3], [75, 25], [1, 2, 3])
 
 
+def memory(run, narrow):
+    return history.cost_over_epochs(run, METHOD, run.costs[0], narrow)
+
+
 def test_memory_against_the_budget(run, narrow):
-    figure = drawn(dms_figures.cost, run, narrow)
-    expected = [row["memory"] / MIB for row in run.search["history"]]
+    figure = drawn(memory, run, narrow)
+    expected = [row["memory"] / MIB for row in run.history]
     np.testing.assert_allclose(artist(figure, "cost").get_ydata(), expected)
-    np.testing.assert_allclose(artist(figure, "budget").get_ydata(), run.search["budget"] / MIB)
-    np.testing.assert_allclose(artist(figure, "found").get_ydata(), run.training("searched").memory / MIB)
+    np.testing.assert_allclose(artist(figure, "budget").get_ydata(), run.costs[0].limit / MIB)
+    np.testing.assert_allclose(artist(figure, "found").get_ydata(), run.searched.memory["paper"] / MIB)
     low, high = figure.axes[0].get_ylim()
     assert low < min(expected) and high > max(expected)
     assert figure.axes[0].get_ylabel() == "Memory (MiB)"
@@ -90,75 +103,101 @@ def test_latency_against_the_budget(tmp_path, narrow):
     path = samples.run(tmp_path, samples.TINY, "vgg11", rounds=5)
     samples.latency_budget(path, limit=2.5, cost=2.4)
     run = read(path)
-    figure = drawn(dms_figures.cost, run, narrow)
-    expected = [row["latency"] for row in run.search["history"]]
+    figure = drawn(memory, run, narrow)
+    expected = [row["latency"] for row in run.history]
     np.testing.assert_allclose(artist(figure, "cost").get_ydata(), expected)
     np.testing.assert_allclose(artist(figure, "budget").get_ydata(), 2.5)
     np.testing.assert_allclose(artist(figure, "found").get_ydata(), 2.4)
     assert figure.axes[0].get_ylabel() == "Latency (ms)"
-    assert run.budget is None, "the budget is no memory"
+    assert not any(panel.limit for panel in trained.memory_panels(run)), "the budget is no memory"
 
 
 @pytest.mark.parametrize("away", [0.001, 0.05])
 def test_a_cost_close_to_its_budget_does_not_look_far_from_it(run, away):
-    kept = run.searches["search"]
-    budget = kept["budget"]
-    rows = [{**row, "memory": budget * (1 - away)} for row in kept["history"]]
-    run.searches["search"] = kept | {"history": rows, "cost": budget * (1 - away)}
-    try:
-        low, high = style.draw(lambda small: dms_figures.cost(run, small)).axes[0].get_ylim()
-    finally:
-        run.searches["search"] = kept
+    budget = run.costs[0].limit
+    rows = [{**row, "memory": budget * (1 - away)} for row in run.history]
+    costs = (samples.memory_limit(found=budget * (1 - away)),)
+    close = replace(run, searches={"search": replace(run.search, history=rows, costs=costs)})
+    low, high = style.draw(lambda small: memory(close, small)).axes[0].get_ylim()
     assert low <= 0.9 * budget / MIB and high >= 1.1 * budget / MIB
 
 
-@pytest.mark.parametrize("mu, sigma", [(1.5, 1.0), (2.0, 0.3), (0.4, 0.3)])
-def test_candidates_against_numpy(mu, sigma):
-    r = np.maximum(0.3, mu + sigma * np.array([-0.8, 0, 0.8]))
+def test_every_limited_cost_has_a_figure(run, narrow):
+    rows = [{**row, "multiply_adds": 3e6 + row["epoch"]} for row in run.history]
+    costs = (*run.costs, Limited("multiply_adds", "million multiply-adds", 1e6, 4e6))
+    several = replace(run, searches={"search": replace(run.search, history=rows, costs=costs)})
+    first, second = history.costs(several, METHOD)
+    assert (first.name, second.name) == ("cost", "cost-multiply-adds")
+    assert second.title == "Expected multiply-adds against the budget"
+    figure = drawn(lambda run, small: second.draw(small), several, narrow)
+    np.testing.assert_allclose(artist(figure, "cost").get_ydata(), [3 + row["epoch"] / 1e6 for row in run.history])
+    np.testing.assert_allclose(artist(figure, "budget").get_ydata(), 4)
 
-    def cdf(x):
-        return 1 / (1 + np.exp(-(x - mu) / sigma))
 
-    p = cdf(r + 0.4 * sigma) - cdf(r - 0.4 * sigma)
-    found = np.array(dms_figures.distribution(mu, sigma, 0.3))
-    np.testing.assert_allclose(found, np.stack([r, p, p / p.sum()], axis=1), rtol=1e-12)
-    at = np.linspace(mu - 3, mu + 3, 7)
-    slope = (cdf(at + 1e-6) - cdf(at - 1e-6)) / 2e-6
-    np.testing.assert_allclose([dms_figures.logistic_density(x, mu, sigma) for x in at], slope, rtol=1e-6)
-    assert dms_figures.logistic_density(-1e4, mu, sigma) == 0  # no overflow
+def test_numbers_of_the_history(run, narrow):
+    (shown,) = history.numbers(run, METHOD)
+    figure = drawn(lambda run, small: shown.draw(small), run, narrow)
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()]
+    assert titles == ["Loss (nats)", "Accuracy (%)", "Sigma"]
+    for key, scale in (
+        ("loss", 1),
+        ("validation_loss", 1),
+        ("accuracy", 100),
+        ("validation_accuracy", 100),
+        ("sigma", 1),
+    ):
+        np.testing.assert_allclose(artist(figure, key).get_ydata(), [scale * row[key] for row in run.history])
+        np.testing.assert_array_equal(artist(figure, key).get_xdata(), np.arange(1, 8))
 
 
 def test_candidates(run, narrow):
-    figure = drawn(dms_figures.candidates, run, narrow)
-    name = dms_figures.most_moved(run)
-    history = run.search["history"]
-    moved = {k: abs(history[-1]["choices"][k]["mu"] - history[0]["choices"][k]["mu"]) for k in samples.RESNET}
-    assert moved[name] == max(moved.values())
-    for axes, row in zip(figure.axes, (history[0], history[-1]), strict=True):
-        mu, sigma = row["choices"][name]["mu"], row["choices"][name]["sigma"]
-        bars = sorted(axes.patches, key=lambda bar: bar.get_x())
+    (shown,) = choices.candidates(run, METHOD)
+    figure = drawn(lambda run, small: shown.draw(small), run, narrow)
+    name = choices.most_moved(run)
+    ends = run.history[0]["choices"], run.history[-1]["choices"]
+    moved = {k: abs(ends[1][k]["value"] - ends[0][k]["value"]) for k in samples.RESNET}
+    assert moved[name] == max(moved.values()) and name in shown.caption
+    for axes, row in zip(figure.axes, ends, strict=True):
+        bars = [patch for patch in axes.patches if str(patch.get_gid()).startswith("candidate")]
         centers = [bar.get_x() + bar.get_width() / 2 for bar in bars]
-        np.testing.assert_allclose(centers, [mu - 0.8 * sigma, mu, mu + 0.8 * sigma])
-        mass = [
-            np.tanh(0.2) / (np.cosh(z / 2) ** 2 * (1 + (np.tanh(0.2) * np.tanh(z / 2)) ** 2)) for z in (-0.8, 0, 0.8)
-        ]
-        areas = [bar.get_width() * bar.get_height() for bar in bars]
-        np.testing.assert_allclose(areas[0], areas[2])
-        np.testing.assert_allclose(areas[1], mass[1])  # CDF(0.4) - CDF(-0.4) = tanh(0.2)
-        shares = [text.get_text().split()[1] for text in axes.texts]
-        assert shares == [f"{area / sum(areas):.2f}" for area in areas]
+        np.testing.assert_allclose(centers, row[name]["candidates"])
+        assert [bar.get_height() for bar in bars] == row[name]["probabilities"]
+        weighed = zip([0.32, 0.36, 0.32], row[name]["candidate_channels"], strict=True)
+        expected = [f"{p:.2f}\n{channels} ch." for p, channels in weighed]
+        assert [text.get_text() for text in axes.texts] == expected
+
+
+def test_candidates_that_are_names(run):
+    kept = {"edge": {"value": 0.7, "candidates": ["conv", "skip"], "probabilities": [0.7, 0.3]}}
+    rows = [{"epoch": 1, "choices": kept}]
+    other = replace(run, searches={"search": replace(run.search, history=rows)})
+    (shown,) = choices.candidates(other, METHOD)
+    axes = style.draw(shown.draw).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["conv", "skip"]
+    assert [bar.get_height() for bar in axes.patches] == [0.7, 0.3]
+
+
+def test_choices_of_a_random_search_over_modules(tmp_path, narrow):
+    run = read(samples.drawn_at_random(tmp_path, dict.fromkeys(samples.FABRIC, True), "resnet_fabric"))
+    (shown,) = choices.figures(run, method_named("random"))
+    figure = drawn(lambda run, small: shown.draw(small), run, narrow)
+    for name in samples.FABRIC:
+        on = [row["epoch"] for row in run.history if row["choices"][name]["value"]]
+        cells = artist(figure, f"value:{name}").get_paths()
+        assert [cell.vertices[:, 0].mean().round() for cell in cells if len(on)] == pytest.approx(on, abs=0.6)
 
 
 def test_accuracy_against_memory(run, narrow):
     published = dms.published(run)
-    figure = style.draw(lambda small: results.accuracy_memory(run, published, small), narrow=narrow)
+    panels = trained.memory_panels(run)
+    figure = style.draw(lambda small: trained.accuracy_against(run, panels, published, small), narrow=narrow)
     paper, deployed = figure.axes
-    for axes, way in ((paper, "memory"), (deployed, "deployed")):
+    for axes, way in ((paper, "paper"), (deployed, "deployed")):
         lines = {line.get_gid(): line for line in axes.lines}
         for training in run.trainings:
             line = lines[f"network:{training.key}"]
-            np.testing.assert_allclose(line.get_xdata(), getattr(training, way) / MIB)
-            np.testing.assert_allclose(line.get_ydata(), 100 * training.accuracy)
+            np.testing.assert_allclose(line.get_xdata(), training.memory[way] / MIB)
+            np.testing.assert_allclose(line.get_ydata(), 100 * training.test["accuracy"])
         low, high = axes.get_xlim()
         assert all(low < line.get_xdata()[0] < high for gid, line in lines.items() if gid.startswith("network:"))
     assert artist(figure, "budget").axes is paper
@@ -169,10 +208,10 @@ def test_accuracy_against_memory(run, narrow):
 
 
 def test_training_curves(run, narrow):
-    figure = style.draw(lambda small: results.training_curves(run, small), narrow=narrow)
+    figure = style.draw(lambda small: trained.training_curves(run, small), narrow=narrow)
     for training in run.trainings:
         line = artist(figure, f"test_accuracy:{training.key}")
-        tested = [(row["epoch"] + 1, 100 * row["test_accuracy"]) for row in training.history if "test_accuracy" in row]
+        tested = [(row["epoch"], 100 * row["test_accuracy"]) for row in training.history if "test_accuracy" in row]
         np.testing.assert_allclose(np.transpose(line.get_data()), tested)
         np.testing.assert_allclose(
             artist(figure, f"loss:{training.key}").get_ydata(), [row["loss"] for row in training.history]
@@ -209,11 +248,8 @@ def test_the_paper_table():
 
 @pytest.mark.parametrize("budget, row", [(0.12, "DMS-A"), (0.05, "DMS-A"), (1.0, "DMS-B"), (40.0, "DMS-B")])
 def test_the_search_stands_beside_the_row_of_its_budget(run, budget, row):
-    run.searches["search"]["budget"], kept = budget * MIB, run.searches["search"]["budget"]
-    try:
-        assert [p.label for p in dms.published(run) if p.key == "searched"] == [row]
-    finally:
-        run.searches["search"]["budget"] = kept
+    limited = replace(run, searches={"search": replace(run.search, costs=(samples.memory_limit(budget * MIB),))})
+    assert [p.label for p in dms.published(limited) if p.key == "searched"] == [row]
 
 
 @pytest.mark.parametrize("data, shown", [("cifar10", True), ("cifar100", False), ("mnist", False), ("null", False)])
@@ -232,7 +268,7 @@ def test_order_of_layers():
     "seconds, text", [(0.42, "0.4 s"), (59.4, "59 s"), (425, "7 min 05 s"), (7800, "2 h 10 min"), (None, "")]
 )
 def test_duration(seconds, text):
-    assert results.duration(seconds) == text
+    assert values.duration(seconds) == text
 
 
 def test_labels_stay_apart():

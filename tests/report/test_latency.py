@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,8 +15,9 @@ import pytest
 import report_samples as samples
 
 from tfbnas.report import __main__, bars, latency, page, style
+from tfbnas.report.choices import choices
+from tfbnas.report.history import expected
 from tfbnas.report.reading import read
-from tfbnas.report.unfinished import stages
 
 AUDIT = samples.export(samples.TINY)["audit"]
 
@@ -41,7 +43,7 @@ BLANK = '<svg viewBox="0 0 9 9" width="9pt" height="9pt" xmlns="http://www.w3.or
 @pytest.fixture(autouse=True)
 def words_only(monkeypatch):
     """Drawing takes most of the time of a page, and these tests read its words."""
-    monkeypatch.setattr(page.style, "svg", lambda drawing, narrow=False: BLANK)
+    monkeypatch.setattr(style, "svg", lambda drawing, narrow=False: BLANK)
 
 
 def text_of(path: Path) -> str:
@@ -158,7 +160,7 @@ def test_x86_times_are_no_headline(path):
     ],
 )
 def test_damaged_files_cost_nothing_else(path, content, monkeypatch):
-    monkeypatch.setattr(page.style, "svg", lambda drawing, narrow=False: style.draw(drawing, narrow=narrow) and BLANK)
+    monkeypatch.setattr(style, "svg", lambda drawing, narrow=False: style.draw(drawing, narrow=narrow) and BLANK)
     (path / "latency.json").write_text(json.dumps(content))
     (path / "benchmark.json").write_text(json.dumps({"mean": 2.0, "operators": 5, "warnings": 1, "device": None}))
     text = text_of(path)
@@ -168,14 +170,17 @@ def test_damaged_files_cost_nothing_else(path, content, monkeypatch):
 def test_a_latency_budget(path):
     samples.latency_budget(path, limit=2.5, cost=2.4)
     text = text_of(path)
-    assert "2.40 ms on Board pixel1, as a model of the device predicts, 96 % of its budget of 2.5 ms" in text
-    assert "Predicted latency 2.400 ms budget 2.5 ms, 96 % used" in text
-    assert "Expected latency against the budget" in text and "dashed vertical line is the budget" not in text
+    assert (
+        "in 0.119 MiB and 2.400 ms on Board pixel1, as a model of the device predicts, 96 % of its budget of 2.500 ms"
+        in text
+    )
+    assert "Predicted latency 2.400 ms budget 2.500 ms, 96 % used" in text
+    assert "Expected latency against the budget" in text and "Accuracy against cost" in text
     assert latency.predictions(read(path))[0].name == "pixel1"
 
 
 def test_a_search_that_runs(path, monkeypatch):
-    monkeypatch.setattr(page.style, "svg", lambda drawing, narrow=False: style.draw(drawing, narrow=narrow) and BLANK)
+    monkeypatch.setattr(style, "svg", lambda drawing, narrow=False: style.draw(drawing, narrow=narrow) and BLANK)
     samples.run(path, samples.TINY, "vgg11", rounds=5, without_bei=False)
     done = samples.unfinished_search(path)
     (path / "latency.json").unlink()
@@ -186,19 +191,19 @@ def test_a_search_that_runs(path, monkeypatch):
     assert f"Search {done} rounds of 5 so far" in text and "The search goes on." in text
     assert "Channels per layer" in text and "Expected memory" in text and "could not be drawn" not in text
     run = read(path)
-    assert len(run.rounds) == done and run.rounds[0]["choices"].keys() == samples.TINY.keys()
-    assert None not in run.expected_cost
+    assert len(run.history) == done and choices(run.history[0]).keys() == samples.TINY.keys()
+    assert len(expected(run, run.costs[0])[1]) == done
 
 
 def test_a_training_that_runs(path):
     history = [{"epoch": epoch, "loss": 2.0, "accuracy": 0.3} for epoch in (1, 2, 3)]
-    for key in ("searched", "uniform-9.00"):
-        state = path / f"checkpoints/train-{key}/step-000003/state.json"
-        state.parent.mkdir(parents=True)
-        state.write_text(json.dumps({"epoch": 3, "history": history}))
-    assert stages(path) == {"train-uniform-9.00": history}
+    for key, label in (("searched", "DMS"), ("uniform-9.00", "BNN 9x")):
+        about = samples.training(key, label, "baseline", 9, {}, memory=1.0, level=0.5, epochs=9)
+        samples.checkpoint(path, f"train-{key}", replace(about, done=False), history)
+    (going,) = read(path).in_training
+    assert (going.key, going.history) == ("uniform-9.00", history)
     text = text_of(path)
-    assert "4 networks, uniform, ratio 9.00 after 3 epochs" in text and "still in training" in text
+    assert "4 networks, BNN 9x after 3 epochs" in text and "still in training" in text
 
 
 def test_files_of_plots_have_paper_a_margin_and_a_title():

@@ -18,17 +18,19 @@ import report_samples as samples
 
 import tfbnas.files
 from tfbnas.errors import UserError
-from tfbnas.report import methods, page, results, write
-from tfbnas.report.parts import Figure, Method, Published
+from tfbnas.report import __main__, dms, page, trained, write
+from tfbnas.report.figure import Figure
+from tfbnas.report.methods import Method, Published
 from tfbnas.report.reading import read
 
 FIGURES = [
     "accuracy-memory",
     "training",
     "channels",
-    "ratios",
+    "choices",
     "training-error",
     "cost",
+    "history",
     "candidates",
     "size-by-layer",
 ]
@@ -94,11 +96,11 @@ def test_captions_name_the_figures_of_the_paper(resnet):
 def test_results_stand_beside_the_paper(resnet):
     rows = {row[0]: row[1:] for row in Page(resnet / "report.html").rows("results")}
     stored = json.loads((resnet / "stages/train-searched.json").read_text())
-    assert rows["DMS"][0] == f"{100 * stored['accuracy']:.2f}"
+    assert rows["DMS"][0] == f"{100 * stored['test']['accuracy']:.2f}"
     assert rows["DMS"][1] == "0.119"
     assert rows["DMS"][2] == f"{stored['memory']['deployed'] / 2**20:.3f}"
     assert rows["DMS"][4:] == ["DMS-A", "89.32", "0.10"]
-    assert rows["BNN 2×"][4:] == ["BNN 2×", "90.25", "0.40"]
+    assert rows["BNN 2x"][4:] == ["BNN 2×", "90.25", "0.40"]
     assert rows["uniform, equal memory"][4:] == ["", "", ""]
     missing = Page(resnet / "report.html").rows("results")[-4:]
     assert missing[0][0] == "In the paper only, not trained in this run."
@@ -109,36 +111,33 @@ def test_results_stand_beside_the_paper(resnet):
 def test_summary_compares_with_equal_memory(resnet):
     text = Page(resnet / "report.html").text
     accuracy = {
-        key: 100 * json.loads((resnet / f"stages/train-{key}.json").read_text())["accuracy"]
+        key: 100 * samples.take(resnet, f"train-{key}").test["accuracy"]
         for key in ("searched", "equal-memory", "uniform-1.00")
     }
     gain = accuracy["searched"] - accuracy["equal-memory"]
     assert "ResNet-18, searched with DMS on CIFAR-10" in text
-    assert f"{gain:.1f} percentage points more than the uniform network of equal memory (0.120 MiB)" in text
-    assert f"{accuracy['searched'] - accuracy['uniform-1.00']:.1f} more than the uniform network at 1×" in text
-    assert "99 % of its budget of 0.12 MiB" in text
+    assert f"{gain:.1f} percentage points more than “uniform, equal memory” (0.120 MiB)" in text
+    assert f"{accuracy['searched'] - accuracy['uniform-1.00']:.1f} more than “BNN 1x”" in text
+    assert "99 % of its budget of 0.120 MiB" in text
 
 
 def test_what_chance_leaves_open(resnet, tmp_path):
     """Of n independent images the number that is classified correctly is binomial."""
     draws = np.random.default_rng(0).binomial(500, 0.4, 100_000) / 500
-    assert f"standard error of {100 * draws.std():.2g} percentage points" in results.chance(0.4, 500)
+    assert f"standard error of {100 * draws.std():.2g} percentage points" in trained.chance(0.4, 500)
     assert "With 10000 test images an accuracy has a standard error of 0.3" in Page(resnet / "report.html").text
     without = samples.run(tmp_path, samples.TINY, "vgg11", uniform=(1,))
     for file in (without / "stages").glob("train-*.json"):
-        result = json.loads(file.read_text())
-        del result["test_images"]
-        file.write_text(json.dumps(result))
-    assert results.uncertainty(read(without)) == "" and "standard error" not in write(without).read_text()
+        samples.change(without, file.stem, test_images=0)
+    assert trained.uncertainty(read(without)) == "" and "standard error" not in write(without).read_text()
 
 
 def test_a_loss_is_called_a_loss(tmp_path):
     samples.run(tmp_path, samples.TINY, "vgg11", rounds=2)
-    file = tmp_path / "stages/train-searched.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"accuracy": 0.5}))
+    samples.change(tmp_path, "train-searched", test={"accuracy": 0.5})
     text = Page(write(tmp_path)).text
-    assert re.search(r"That is \d+\.\d percentage points less than the uniform network of equal memory", text)
-    assert re.search(r"−\d+\.\d points over the uniform network of equal memory", text)
+    assert re.search(r"That is \d+\.\d percentage points less than “uniform, equal memory”", text)
+    assert re.search(r"−\d+\.\d points over “uniform, equal memory”", text)
 
 
 def test_the_exported_model_is_told(resnet):
@@ -185,8 +184,7 @@ def test_what_a_user_names_is_text_not_markup(tmp_path):
     path = tmp_path / "run <b> & 'co'"
     names = {f"{hostile}{i}": 16 for i in range(3)}
     samples.run(path, names, "mine", rounds=2, data='"<img src=x onerror=alert(1)>"', preset="'<i>'")
-    file = path / "stages/train-uniform-1.00.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"label": hostile}))
+    samples.change(path, "train-uniform-1.00", label=hostile)
     content = Page(write(path))
     assert not {"script", "img", "b", "i"} & {tag for tag, attributes in content.elements if tag != "b"}
     assert not any(name.startswith("on") for _, attributes in content.elements for name in attributes)
@@ -201,7 +199,7 @@ def test_runs_that_are_not_finished(tmp_path):
     empty = Page(write(tmp_path))
     for sentence in (
         "No network has been trained yet",
-        "The search has not finished its first round yet",
+        "The search has not finished its first epoch yet",
         "No model has been exported",
     ):
         assert sentence in empty.text
@@ -215,7 +213,7 @@ def test_runs_that_are_not_finished(tmp_path):
     assert "Search 3 rounds Training not yet Export not yet" in searched.text
     assert "No network has been trained yet" in searched.text and "VGG-11, searched with DMS" in searched.text
     figures = [attributes["id"] for tag, attributes in searched.elements if tag == "figure"]
-    assert figures == [f"fig-{name}" for name in FIGURES[2:7]]
+    assert figures == [f"fig-{name}" for name in FIGURES[2:8]]
 
 
 @pytest.mark.parametrize("rounds, epochs, uniform", [(1, 1, ()), (60, 2, (1,))])
@@ -233,16 +231,31 @@ def test_damaged_and_strange_files(tmp_path, caplog):
     (tmp_path / "stages/train-uniform-1.00.json").write_text('{"accuracy": 0.')
     (tmp_path / "export.json").write_text("[1, 2]")
     (tmp_path / "settings.yaml").write_text("a: [")
-    strange = json.loads((tmp_path / "stages/search.json").read_text())
-    strange["history"][0] |= {"memory": float("nan"), "epochs": None, "choices": {"conv1": 3}}
-    strange["history"][1]["choices"]["conv2"]["mu"] = float("inf")
-    (tmp_path / "stages/search.json").write_text(json.dumps(strange))
-    (tmp_path / "stages/train-searched.json").write_text(json.dumps({"history": 5, "memory": None, "accuracy": "?"}))
+    history = samples.take(tmp_path, "search").history
+    history[0] |= {"memory": float("nan"), "epochs": None, "choices": {"conv1": 3}}
+    history[1]["choices"]["conv2"]["value"] = float("inf")
+    history[1]["choices"]["conv1"] |= {"low": None, "candidates": 3, "closed": "?", "base": "?"}
+    samples.change(tmp_path, "search", history=history)
+    samples.change(tmp_path, "train-searched", history=5, memory=None, test={"accuracy": "?"}, costs=[])
+    unknown = samples.take(tmp_path, "train-equal-memory").to_dict() | {"wheels": 4}
+    samples.write(tmp_path / "stages/train-equal-memory.json", unknown)
     content = Page(write(tmp_path))
     assert "train-uniform-1.00.json is damaged" in content.text
     assert "settings.yaml" in content.text and "is damaged" in content.text
     assert "could not be drawn" not in content.text
-    assert "BNN 2×" in content.text
+    assert "BNN 2x" in content.text
+    assert "train-equal-memory.json is damaged" in content.text
+
+
+@pytest.mark.parametrize(
+    "place", ["stages/search.json", "stages/train-searched.json", "checkpoints/search/step-000001"]
+)
+def test_older_runs_are_refused_in_one_sentence(tmp_path, place, capsys):
+    old = {"history": [{"round": 0, "loss": 1.0}], "seconds": 3.0}
+    samples.write(tmp_path / place / "state.json" if "step" in place else tmp_path / place, old)
+    assert __main__.main([str(tmp_path)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and "to have format 2" in said[0] and "an older tfbnas" in said[0] and place in said[0]
 
 
 def test_a_figure_that_fails_costs_only_itself(tmp_path, monkeypatch, caplog):
@@ -252,10 +265,10 @@ def test_a_figure_that_fails_costs_only_itself(tmp_path, monkeypatch, caplog):
     def figures(run):
         return [Figure("broken", "Broken", "", broken)]
 
-    method = Method(
-        "New", "New method", "a paper", lambda run: [Published("New", "searched", 90.0, 0.2)], lambda run: [], figures
-    )
-    monkeypatch.setitem(methods.METHODS, "dms", method)
+    def published(run):
+        return [Published("New", "searched", 90.0, 0.2, "searched")]
+
+    monkeypatch.setattr(dms, "METHOD", Method(published=published, figures=figures))
     samples.run(tmp_path, samples.TINY, "vgg11", rounds=2)
     content = Page(write(tmp_path))
     assert "This figure could not be drawn (ValueError: no <numbers>)." in content.text
@@ -264,15 +277,17 @@ def test_a_figure_that_fails_costs_only_itself(tmp_path, monkeypatch, caplog):
     assert (tmp_path / "plots/training.svg").exists() and not (tmp_path / "plots/broken.svg").exists()
 
 
-def test_another_method_needs_no_registration_for_the_shared_part(tmp_path):
-    samples.run(tmp_path, samples.TINY, "vgg11", rounds=2)
-    for name in ("architecture.json", "stages/search.json"):
-        content = json.loads((tmp_path / name).read_text())
-        (content.get("architecture") or content)["method"] = "rbcn"
-        (tmp_path / name).write_text(json.dumps(content))
+@pytest.mark.parametrize("modules", [False, True])
+def test_a_method_without_a_module_has_all_shared_figures(tmp_path, modules):
+    """The page of a random search, of which the report knows nothing."""
+    choices = dict.fromkeys(samples.FABRIC, True) if modules else samples.RESNET
+    samples.drawn_at_random(tmp_path, choices, "resnet_fabric" if modules else "resnet18")
     content = Page(write(tmp_path))
-    assert "VGG-11, searched with rbcn on CIFAR-10" in content.text
-    assert "left no history that this report knows how to draw" in content.text
+    assert ("ResNet Fabric" if modules else "ResNet-18") + ", searched with random on CIFAR-10" in content.text
+    assert "Search 12 epochs" in content.text and "could not be drawn" not in content.text
+    figures = [attributes["id"] for tag, attributes in content.elements if tag == "figure"]
+    chosen = ["fig-architecture" if modules else "fig-channels", "fig-choices"]
+    assert figures == ["fig-accuracy-memory", "fig-training", *chosen, "fig-cost", "fig-history"]
     assert len(content.rows("results")[0]) == 5  # no paper beside it
 
 
@@ -315,19 +330,20 @@ def test_templates_are_found_as_package_files():
     assert {file.name for file in folder.iterdir()} == {"report.html.j2", "style.css.j2", "sweep.html.j2"}
 
 
-@pytest.mark.parametrize(("counting", "expected"), [("paper", 300.0), ("deployed", 400.0)])
-def test_what_a_trained_network_costs_in_the_unit_of_the_budget(tmp_path, counting, expected):
-    (tmp_path / "stages").mkdir()
-    (tmp_path / "settings.yaml").write_text(f"budget: {{cost: memory, counting: {counting}}}\n")
-    trained = {"label": "other", "accuracy": 0.5, "memory": {"paper": 300.0, "deployed": 400.0}}
-    for key, extra in (("searched", {"validation_accuracy": 0.4}), ("plain", {})):
-        (tmp_path / "stages" / f"train-{key}.json").write_text(json.dumps({**trained, **extra}))
-    (tmp_path / "stages" / "search.json").write_text(json.dumps({"cost": 250.0, "cost_name": "memory"}))
-    run = read(tmp_path)
-    searched, plain = run.trainings
-    assert (run.cost(searched), run.cost(plain)) == (250.0, expected)
-    assert (searched.validation_accuracy, plain.validation_accuracy) == (0.4, None)
-    limit = {"cost": "steps", "unit": "steps", "scale": 1.0, "limit": 9.0, "found": 7.0, "references": {"other": 8.0}}
-    (tmp_path / "stages" / "search.json").write_text(json.dumps({"limit": limit}))
-    run = read(tmp_path)
-    assert (run.goal.name, run.goal.limit, run.cost(searched), run.cost(plain)) == ("steps", 9.0, 7.0, 8.0)
+def test_the_budget_belongs_to_the_memory_that_the_search_counts(tmp_path):
+    run = read(samples.run(tmp_path, samples.TINY, "vgg11", rounds=2))
+    assert [panel.limit is not None for panel in trained.memory_panels(run)] == [True, False]
+    for one in run.trainings:
+        samples.change(tmp_path, f"train-{one.key}", costs={"memory": one.memory["deployed"]})
+    assert [panel.limit is not None for panel in trained.memory_panels(read(tmp_path))] == [False, True]
+
+
+def test_other_costs_stand_in_the_table_and_against_the_accuracy(tmp_path):
+    samples.run(tmp_path, samples.TINY, "vgg11", rounds=2)
+    samples.latency_budget(tmp_path, limit=2.5, cost=2.4)
+    content = Page(write(tmp_path))
+    rows = {row[0]: row[1:] for row in content.rows("results")}
+    assert rows["DMS"][1] == "2.400" and rows["BNN 1x"][1] == "4.800"
+    (panel,) = trained.cost_panels(read(tmp_path))
+    assert (panel.unit, panel.limit, panel.values["searched"]) == ("ms", 2.5, 2.4)
+    assert "fig-accuracy-cost" in content.source

@@ -7,7 +7,7 @@ import json
 import pytest
 import report_samples as samples
 
-from tfbnas.report import exported, results, summary, write
+from tfbnas.report import exported, summary, trained, write
 from tfbnas.report.methods import method_named
 from tfbnas.report.reading import read
 
@@ -21,8 +21,9 @@ def directory(tmp_path):
     """A run whose two networks classify pixels."""
     path = samples.run(tmp_path, samples.TINY, "cnf", uniform=(1,))
     (path / "stages/train-equal-memory.json").unlink()
-    change(path / "stages/train-searched.json", mean_iou=0.54321)
-    change(path / "stages/train-uniform-1.00.json", mean_iou=0.5)
+    for key, mean_iou in (("searched", 0.54321), ("uniform-1.00", 0.5)):
+        test = samples.take(path, f"train-{key}").test
+        samples.change(path, f"train-{key}", test={**test, "mean_iou": mean_iou})
     parity = {**samples.export(samples.TINY)["parity"], "other_class": [17], "pixels": 262144, "other_pixels": 3}
     change(path / "export.json", parity=parity)
     return path
@@ -30,13 +31,13 @@ def directory(tmp_path):
 
 def test_mean_iou_stands_beside_the_accuracy_of_pixels(directory):
     run = read(directory)
-    rows = {row.key: row for row in results.table(run, [])}
-    assert rows["searched"].mean_iou == "54.32" and rows["uniform-1.00"].mean_iou == "50.00"
+    rows = {row.label: row for row in trained.table(run, []).rows}
+    assert rows["DMS"].cells[1] == "54.32" and rows["BNN 1x"].cells[1] == "50.00"
     text = write(directory).read_text(encoding="utf-8")
     heads = text.split('<table class="results">')[1].split("</thead>")[0]
     assert heads.index("test pixels, %") < heads.index("Mean IoU") < heads.index("Memory")
     searched = next(line for line in text.split("<tr ") if ">DMS</th>" in line)
-    assert searched.count("<td") == 5 and searched.index(rows["searched"].accuracy) < searched.index("54.32")
+    assert searched.count("<td") == 5 and searched.index(rows["DMS"].cells[0]) < searched.index("54.32")
     assert "% of the test pixels correctly (mean IoU 54.32 %)" in text
     assert [tile.value for tile in summary.tiles(run) if tile.name == "Mean IoU"] == ["54.32"]
     assert "standard error" not in text  # neighbouring pixels are no independent samples

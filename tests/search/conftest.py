@@ -16,8 +16,8 @@ BASES = {"a": 8, "b": 6}
 CLASSES, SHAPE = 4, (8, 8, 3)
 
 
-def chain(choose, *, input_shape, classes, binary=True):
-    quantize, convolution = blocks(binary)
+def chain(choose, *, input_shape, classes, binarisation="zero_alpha"):
+    quantize, convolution = blocks(binarisation)
     inputs = tf.keras.Input(input_shape)
     x = BatchNormalization(name="bn1")(FloatConv2D(choose("a", BASES["a"]), 3, name="conv1")(inputs))
     x = convolution(choose("b", BASES["b"]), 3, name="conv2")(quantize(name="act")(x))
@@ -125,7 +125,7 @@ def chains():
             budget=Budget(Memory(), limit, options.pop("penalty_weight", 0.3)),
             input_shape=SHAPE,
             classes=CLASSES,
-            options={"binary": binary},
+            options={"binarisation": "zero_alpha" if binary else "float"},
             **options,
         )
         if compiled:

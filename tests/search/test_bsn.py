@@ -322,9 +322,9 @@ def test_entropy_is_that_of_the_gates_that_matter():
 def test_a_penalty_leads_to_the_budget_and_a_generous_one_keeps_more(dataset):
     found = {}
     for limit in (3.0, 100.0):
-        search = make(Budget(Distributed(1), limit, 20.0), groups=16)
+        search = make(Budget(Distributed(1), limit, 20.0), groups=16, epochs=30, warm_up_epochs=2)
         search.architecture_optimizer.learning_rate.assign(0.5)
-        history = search.fit(dataset, dataset, epochs=30, warm_up_epochs=2).history
+        history = search.fit(dataset, dataset).history
         assert history["entropy"][0] == history["entropy"][1]  # nothing moves in the warm-up
         assert history["cost"][0] == 7 and set(history) >= {
             "loss",
@@ -431,9 +431,9 @@ def test_a_stochastic_cost_is_asked_each_time():
 
 @pytest.mark.parametrize("value", [float("nan"), -1, float("inf"), "cheap", None])
 def test_a_cost_that_is_no_number_is_refused(value, dataset):
-    search = make(Budget(Odd(lambda architecture: value), 2.0))
+    search = make(Budget(Odd(lambda architecture: value), 2.0), epochs=1, warm_up_epochs=0)
     with pytest.raises(UserError, match="Expected the cost Odd to be a finite number of modules"):
-        search.fit(dataset, epochs=1, warm_up_epochs=0, verbose=False) if value == -1 else search.cost()
+        search.fit(dataset, verbose=False) if value == -1 else search.cost()
 
 
 def test_bad_arguments():

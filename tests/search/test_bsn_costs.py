@@ -1,5 +1,7 @@
 """Each cost leads a search to a different architecture, in the direction one expects: real images, a real search."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -48,10 +50,15 @@ def found():
         options={"n": 2, "base": 4},
         groups=8,
         baseline="batch",
+        epochs=6,
+        warm_up_epochs=0,
     )
     gates = tf.keras.optimizers.Adam(0.3)
     search.compile(tf.keras.optimizers.SGD(0.05, momentum=0.9), gates)
-    search.fit(images.train, epochs=1, warm_up_epochs=1, verbose=False)
+    fewer = replace(search.settings, epochs=1, warm_up_epochs=1)
+    search.settings, settings = fewer, search.settings
+    search.fit(images.train, verbose=False)
+    search.settings = settings
     variables = [*search.network.weights, *search.state, *search.optimizer.variables, *gates.variables]
     values = [variable.numpy() for variable in variables]
     graph, results = search.priced.graph, {}
@@ -59,7 +66,7 @@ def found():
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
         cost.choose(name if name in COSTS else "memory", limit)
-        history = search.fit(images.train, epochs=6, warm_up_epochs=0, verbose=False).history
+        history = search.fit(images.train, verbose=False).history
         probabilities = np.array(list(search.probabilities().values()))
         draws = np.random.default_rng(0).random((256, len(probabilities))) < probabilities
         expected = [cost.shares(kept) for kept in graph.prune(draws).modules]

@@ -54,9 +54,11 @@ def test_the_width_that_is_needed_grows_and_the_others_shrink(informative, seed)
         initial_sigma=0.5,
         final_sigma=0.3,
         seed=seed,
+        rounds=4,
+        weight_epochs=1,
     )
     search.compile(tf.keras.optimizers.SGD(0.05, momentum=0.9), tf.keras.optimizers.Adam(0.02))
-    search.fit(images(informative, 2048, 2 * seed), images(informative, 2048, 2 * seed + 1), rounds=4, weight_epochs=1)
+    search.fit(images(informative, 2048, 2 * seed), images(informative, 2048, 2 * seed + 1))
     mu = dict(zip((width.name for width in search.widths), search.mu.numpy() - 1.1, strict=True))
     assert mu.pop(informative) > 0.15
     assert max(mu.values()) < -0.15

@@ -1,5 +1,7 @@
 """Whole searches: rounds, bounds, traces, growth, and what they report."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,7 +12,7 @@ from tfbnas.costs import Budget, Memory
 from tfbnas.errors import UserError
 from tfbnas.layers import BatchNormalization, Dense, FloatConv2D
 from tfbnas.search.dms import DMS
-from tfbnas.search.rounds import of_each_epoch
+from tfbnas.search.dms_rounds import of_each_epoch
 
 
 class Record(tf.keras.callbacks.Callback):
@@ -56,10 +58,16 @@ class Record(tf.keras.callbacks.Callback):
 def falling(chains, image_batches):
     """Six rounds under a budget far too small and with steps far too large."""
     search = chains.make(
-        limit=380.0, penalty_weight=20.0, architecture=tf.keras.optimizers.SGD(3.0), initial_ratio=1.5, final_sigma=0.3
+        limit=380.0,
+        penalty_weight=20.0,
+        architecture=tf.keras.optimizers.SGD(3.0),
+        initial_ratio=1.5,
+        final_sigma=0.3,
+        rounds=6,
+        weight_epochs=1,
     )
     record = Record()
-    history = search.fit(image_batches(), image_batches(seed=1), rounds=6, weight_epochs=1, callbacks=[record])
+    history = search.fit(image_batches(), image_batches(seed=1), callbacks=[record])
     return search, record.rounds, history.history
 
 
@@ -106,14 +114,26 @@ def test_history_tells_both_phases_and_the_cost(falling):
 def test_closing_takes_the_mean_ratio(chains):
     search = chains.make(initial_sigma=0.3, compiled=False)
     search.mu.assign([1.22, 0.76])
-    assert search.architecture() == Architecture("dms", "test-chain", {"a": 10, "b": 5}, (8, 8, 3), 4, {"binary": True})
+    assert search.architecture() == Architecture(
+        "dms", "test-chain", {"a": 10, "b": 5}, (8, 8, 3), 4, {"binarisation": "zero_alpha"}
+    )
+    ratios = np.array([0.76 - 0.24, 0.76, 0.76 + 0.24])
+    mass = [1 / (1 + np.exp(-(d + 0.4))) - 1 / (1 + np.exp(-(d - 0.4))) for d in (-0.8, 0.0, 0.8)]
     assert search.choices()["b"] == {
-        "mu": pytest.approx(0.76),
-        "sigma": pytest.approx(0.3),
+        "value": pytest.approx(0.76),
+        "low": pytest.approx(0.46),
+        "high": pytest.approx(1.06),
+        "closed": 5,
         "base": 6,
-        "channels": 5,
+        "candidates": pytest.approx(ratios),
+        "probabilities": pytest.approx(mass / np.sum(mass)),
+        "masses": pytest.approx(mass),
+        "candidate_channels": [3, 5, 6],
+        "sigma": pytest.approx(0.3),
         "ratio": pytest.approx(5 / 6),
     }
+    assert search.record() == {"choices": search.choices(), "epochs": []}
+    assert search.scalars()["channels/b"] == 5 and search.scalars()["mu/a"] == pytest.approx(1.22)
 
 
 @pytest.mark.parametrize("multiple", [1, 4])
@@ -148,16 +168,18 @@ def test_no_retracing_over_twenty_rounds_and_no_upper_bound(chains, image_batche
     def change(search, epoch):
         search.mu.assign(chance.uniform(0.4, 2.0 + epoch, 2).astype(np.float32))
 
-    search, record = chains.make(initial_ratio=1.0, initial_sigma=0.5), Record(change)
+    search = chains.make(initial_ratio=1.0, initial_sigma=0.5, rounds=20, weight_epochs=1)
+    record = Record(change)
     data = image_batches(8, batch=8)
-    search.fit(data, data, rounds=20, weight_epochs=1, callbacks=[record])
+    search.fit(data, data, callbacks=[record])
     assert len({tuple(r["shapes"]) for r in record.rounds}) > 15
     assert len({r["traces"] for r in record.rounds}) == 1 and len({r["calls"] for r in record.rounds}) == 1
     assert record.rounds[0]["traces"] <= 2
     largest = max(r["channels"].max() for r in record.rounds)
     assert largest > 100  # eight times the 8 + 3 of the beginning
     search.mu.assign([40.0, 30.0])
-    search.fit(data, data, rounds=22, initial_round=20, weight_epochs=1, callbacks=[])
+    search.settings.rounds = 22
+    search.fit(data, data, initial_epoch=20)
     assert search.network.get_layer("conv2").kernel.numpy().shape[2:] > (300, 180)
     assert search.train_function.experimental_get_tracing_count() == record.rounds[0]["traces"]
     assert np.isfinite(search.evaluate(data, verbose=0)).all()
@@ -194,21 +216,22 @@ def test_search_whose_choices_are_closed_is_the_plain_network(chains, image_batc
 
 def test_searches_in_bfloat16(chains, image_batches):
     with precision.precision("bfloat16"):
-        search = chains.make(architecture=tf.keras.optimizers.Adam(0.05))
+        search = chains.make(architecture=tf.keras.optimizers.Adam(0.05), rounds=2, weight_epochs=2)
     data = image_batches()
     before = search.mu.numpy()
-    history = search.fit(data, image_batches(seed=1), rounds=2, weight_epochs=2).history
+    history = search.fit(data, image_batches(seed=1)).history
     assert search.network.get_layer("conv2").compute_dtype == "bfloat16"
     assert np.all(np.isfinite(history["loss"])) and np.all(search.mu.numpy() != before)
     assert {variable.dtype for variable in search.network.variables} == {tf.float32}
 
 
 def test_steps_of_the_architecture_can_be_fewer_or_more_than_one_pass(chains, image_batches):
-    search = chains.make()
+    search = chains.make(rounds=1, weight_epochs=1, architecture_steps=6)
     data = image_batches(32, batch=8)
-    search.fit(data, data, rounds=1, weight_epochs=1, architecture_steps=6)
+    search.fit(data, data)
     assert search.steps.numpy() == 4 + 6 and search.architecture_optimizer.iterations.numpy() == 6
-    search.fit(data, data, rounds=2, initial_round=1, weight_epochs=2, architecture_steps=1)
+    search.settings = replace(search.settings, rounds=2, weight_epochs=2, architecture_steps=1)
+    search.fit(data, data, initial_epoch=1)
     assert search.steps.numpy() == 10 + 8 + 1 and search.optimizer.iterations.numpy() == 4 + 8
 
 
@@ -252,7 +275,7 @@ def test_arguments_that_are_not_positive_are_refused(chains, name, value):
 
 def test_data_without_end_are_refused(chains, image_batches):
     with pytest.raises(UserError, match="finite, non-empty dataset. Received one of cardinality -1"):
-        chains.make().fit(image_batches().repeat(), image_batches(), rounds=1)
+        chains.make(rounds=1).fit(image_batches().repeat(), image_batches())
 
 
 def build_search(builder, name):
@@ -289,7 +312,7 @@ def test_unknown_networks_and_options_are_refused():
 
 def test_architecture_carries_what_rebuilds_the_network(chains):
     found = chains.make(binary=False, compiled=False).architecture()
-    assert found == Architecture("dms", "test-chain", {"a": 12, "b": 9}, (8, 8, 3), 4, {"binary": False})
+    assert found == Architecture("dms", "test-chain", {"a": 12, "b": 9}, (8, 8, 3), 4, {"binarisation": "float"})
     assert networks.build(found).output_shape == (None, 4)
 
 
@@ -313,9 +336,10 @@ class Numbered:
         return tf.data.Dataset.range(2).map(batch)
 
 
-@pytest.mark.parametrize("initial_round", [0, 1])
-def test_every_round_sees_its_own_epochs_of_both_halves(chains, initial_round):
-    search, train, validation, seen = chains.make(seed=7), Numbered(), Numbered(), []
+@pytest.mark.parametrize("initial_epoch", [0, 1])
+def test_every_round_sees_its_own_epochs_of_both_halves(chains, initial_epoch):
+    search = chains.make(seed=7, rounds=3, weight_epochs=2, architecture_steps=3, batch_size=4)
+    train, validation, seen = Numbered(), Numbered(), []
     search.run_eagerly = True
 
     def spy(phase):
@@ -326,10 +350,9 @@ def test_every_round_sees_its_own_epochs_of_both_halves(chains, initial_round):
         return step
 
     search.weight_step, search.architecture_step = spy("weights"), spy("mu")
-    options = {"weight_epochs": 2, "architecture_steps": 3, "batch_size": 4}
-    search.fit(train, validation, rounds=3, initial_round=initial_round, **options)
+    search.fit(train, validation, initial_epoch=initial_epoch)
     expected = []
-    for first in (0, 2, 4)[initial_round:]:
+    for first in (0, 2, 4)[initial_epoch:]:
         expected += [("weights", 10 * epoch + batch) for epoch in (first, first + 1) for batch in (0, 1)]
         expected += [("mu", 10 * first), ("mu", 10 * first + 1), ("mu", 10 * first + 10)]
     assert seen == expected
@@ -343,7 +366,7 @@ def test_epochs_of_weights_within_a_round_are_told_apart():
 
 
 def test_a_round_knows_the_losses_of_its_epochs(chains, image_batches):
-    search = chains.make()
-    history = search.fit(image_batches(), image_batches(seed=1), rounds=1, weight_epochs=3, verbose=False).history
-    losses = [entry["loss"] for entry in search.epochs_of_round]
+    search = chains.make(rounds=1, weight_epochs=3)
+    history = search.fit(image_batches(), image_batches(seed=1), verbose=False).history
+    losses = [entry["loss"] for entry in search.record()["epochs"]]
     assert len(losses) == 3 and np.mean(losses) == pytest.approx(history["loss"][0], rel=1e-5)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,6 +47,15 @@ def test_the_recipe_says_which_setting_is_the_budget(options, name, unit):
 def test_every_recipe_can_be_swept(name):
     sweep = parse([name, "--budgets", "1", "2"])
     assert len(sweep.trials) == 2 and sweep.recipe.module == f"tfbnas.recipes.{name}"
+
+
+def test_a_recipe_is_an_object_or_a_function_with_a_type(standins, monkeypatch):
+    module = importlib.import_module(standins)
+    settings = recipe.load(standins).settings_class
+    assert settings is module.Settings
+    monkeypatch.delattr(module, "main")
+    monkeypatch.setattr(module, "RECIPE", SimpleNamespace(settings_class=settings), raising=False)
+    assert recipe.load(standins).settings_class is settings
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_bsn_step():
     # "19.2 M  100%" is read as [19.2, 100.0].
     cells = [[cell.replace(" M", "").replace("%", "").split() for cell in row.split("|")] for row in rows]
     found = [[[float(word) for word in cell] for cell in row] for row in cells]
-    assert [row[0][0] for row in found] == [1.0, 0.9, 0.75, 0.6, 0.45]
+    assert [row[0][0] for row in found] == [1.0, 0.75, 0.45]
     assert all(row[column][1] == 100 for row in found[:1] for column in (1, 2, 3))
     for row in found:
         assert row[1][0] <= found[0][1][0] and row[2][0] <= found[0][2][0]

@@ -16,10 +16,10 @@ def outcome(run_tool):
 def test_every_program_is_measured(outcome):
     package = Path(tfbnas.__file__).parent
     programs = {f"tfbnas.{path.parent.name}" for path in package.glob("*/__main__.py")}
-    recipes = [path for path in (package / "recipes").glob("*.py") if "run_main(" in path.read_text(encoding="utf-8")]
-    programs |= {f"tfbnas.recipes.{path.stem}" for path in recipes if path.stem != "settings"}
+    recipes = [path for path in (package / "recipes").glob("*.py") if "__main__" in path.read_text(encoding="utf-8")]
+    programs |= {f"tfbnas.recipes.{path.stem}" for path in recipes}
     measured = {entry["name"] for entry in outcome[1]["entries"] if entry["goal"] == 3.0}
-    assert measured == {f"python -m {program} --help" for program in programs}
+    assert measured >= {f"python -m {program} --help" for program in programs}
 
 
 def test_numbers_and_goals(outcome):

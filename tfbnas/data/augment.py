@@ -69,27 +69,27 @@ def crop_and_flip(n: int | tf.Tensor, seed: tf.Tensor, *, padding: int) -> tuple
     return shifts[0], shifts[1], numbers[2] < 0.5
 
 
-def fit(image: tf.Tensor, size: int, *, margin: float = 1.0, method: str = "bilinear") -> tf.Tensor:
-    """Scales the shorter side to `size * margin` and cuts the middle square of `size` out.
+def fit(image: tf.Tensor, size: int | tuple[int, int], *, margin: float = 1.0, method: str = "bilinear") -> tf.Tensor:
+    """Scales an image until it just covers `size * margin`, and cuts the middle of `size` out.
 
     Args:
       image: [height, width, channels], any size.
-      size: Side of the result, pixels.
+      size: Side of the result, or its height and width, pixels.
       margin: 256 / 224 is the usual one for testing on ImageNet.
       method: "nearest" for label maps, which must not be averaged. Default: "bilinear".
 
     Returns:
-      float32 [size, size, channels], 0..255.
+      float32 [height, width, channels], 0..255.
     """
-    shape = tf.shape(image)[:2]
-    shorter = round(size * margin)
-    scale = shorter / tf.reduce_min(shape)
-    scaled = tf.maximum(tf.cast(tf.round(tf.cast(shape, scale.dtype) * scale), tf.int32), shorter)
+    height, width = (size, size) if isinstance(size, int) else size
+    shape, covered = tf.shape(image)[:2], tf.constant([round(height * margin), round(width * margin)])
+    scale = tf.reduce_max(covered / shape)
+    scaled = tf.maximum(tf.cast(tf.round(tf.cast(shape, scale.dtype) * scale), tf.int32), covered)
     # Without antialiasing a strong reduction picks single pixels.
     image = tf.image.resize(image, scaled, method=method, antialias=True)
-    top, left = (scaled[0] - size) // 2, (scaled[1] - size) // 2
-    image = image[top : top + size, left : left + size]
-    return tf.clip_by_value(tf.ensure_shape(image, [size, size, image.shape[2]]), 0.0, 255.0)
+    top, left = (scaled[0] - height) // 2, (scaled[1] - width) // 2
+    image = image[top : top + height, left : left + width]
+    return tf.clip_by_value(tf.ensure_shape(image, [height, width, image.shape[2]]), 0.0, 255.0)
 
 
 def random_resized_crop(encoded: tf.Tensor, size: int, channels: int, seed: tf.Tensor) -> tf.Tensor:

@@ -50,6 +50,34 @@ def hold_out(labels: np.ndarray, n: int, *, seed: int) -> tuple[np.ndarray, np.n
     return np.setdiff1d(np.arange(len(labels)), held), held
 
 
+def spread(labels: np.ndarray, n: int) -> np.ndarray:
+    """`n` positions out of the whole: of each class its share, at least one where `n` is not below the classes.
+
+    Args:
+      labels: int [size].
+      n: At most size.
+
+    Returns:
+      A sorted int64 array of positions, always the same.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    # Shares of at least one that add up to n, none above its class; their running sums are rounded.
+    share = np.full(len(classes), n / len(classes))
+    if n >= len(classes):
+        share = 1 + (n - len(classes)) * (counts - 1) / max(1, len(labels) - len(classes))
+    wanted = np.diff(np.floor(np.cumsum(share) + 1e-6).astype(np.int64), prepend=0)
+    chosen = [_shuffled(labels, int(label), 0)[:some] for label, some in zip(classes, wanted, strict=True)]
+    return np.sort(np.concatenate(chosen))
+
+
+def rarest(maps: np.ndarray) -> np.ndarray:
+    """Of each label map the class that the fewest pixels of all maps have: int64 [n] from uint8 [n, height, width]."""
+    order = np.argsort(np.bincount(maps.reshape(-1)), kind="stable")
+    rank = np.empty(len(order), np.uint8)
+    rank[order] = np.arange(len(order))
+    return order[rank[maps].min(axis=(1, 2))]
+
+
 def _shuffled(labels: np.ndarray, label: int, seed: int) -> np.ndarray:
     # default_rng's streams are stable across numpy versions in practice, but Generator's methods are not promised
     # to be; sorting raw bits keeps a run's halves the same after an upgrade.

@@ -12,8 +12,7 @@ import tensorflow as tf
 
 from tfbnas.data.locate import is_image
 from tfbnas.data.parts import Opened, Part, split_names
-from tfbnas.data.split import Split
-from tfbnas.data.streams import FileSplit
+from tfbnas.data.streams import FileSplit, StreamSplit
 from tfbnas.errors import UserError
 
 
@@ -92,7 +91,7 @@ def open_folder(root: Path, train_split: str, test_split: str | None, validation
 
 
 def _part(where: Path, listing: Listing) -> Part:
-    def stream(shape: tuple[int, int, int], scaled: bool) -> Split:
+    def stream(shape: tuple[int, int, int], scaled: bool) -> StreamSplit:
         return FileSplit(listing.paths, listing.labels, name=str(where), image_shape=shape, scaled=scaled)
 
     return Part(
@@ -102,5 +101,9 @@ def _part(where: Path, listing: Listing) -> Part:
             lambda path, label: (tf.io.read_file(path), label), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         ),
         describe=lambda number: f"The image file {listing.paths[number]}",
+        contents=lambda: (
+            f"{os.path.basename(os.path.dirname(path))}/{os.path.basename(path)} {os.path.getsize(path)} {label}"
+            for path, label in zip(listing.paths, listing.labels, strict=True)
+        ),
         stream=stream,
     )

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfbnas.data import decode, shapes
+from tfbnas.data.fingerprint import fingerprint
 from tfbnas.data.folder import open_folder
 from tfbnas.data.locate import QUICK, locate
 from tfbnas.data.parts import Opened, Part, maps_do_not_stream, split_names
 from tfbnas.data.split import MemorySplit, Split
+from tfbnas.data.streams import StreamSplit
 from tfbnas.data.tfds_directory import open_tfds
 from tfbnas.errors import UserError
 
 MEMORY_LIMIT = 2**30
-STREAMED_SIZE = 224
-_PEEK = 256
+_SAMPLE = 256
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,17 @@ class ImageData:
       train: Images for weights and architecture (see `Split.halves`).
       test: Images for nothing but the final accuracy.
       validation: Images to choose between trained networks with; None where none were held out.
+      fingerprint: Of the whole data set, before anything was held out; see `tfbnas.data.fingerprint`.
     """
 
     name: str
     input_shape: tuple[int, int, int]
     classes: int
-    class_names: list[str]
+    class_names: tuple[str, ...]
     train: Split
     test: Split
     validation: Split | None = None
+    fingerprint: dict[str, Any] = field(default_factory=dict)
 
     @property
     def segmentation(self) -> bool:
@@ -69,11 +74,12 @@ def load(
     test_split: str | None = None,
     validation_split: str | None = None,
     memory_limit: int = MEMORY_LIMIT,
+    padding: int | None = None,
 ) -> ImageData:
     """Opens a data set that lies on this machine. Nothing is ever downloaded.
 
     A data set whose decoded images fit in `memory_limit` is decoded once, completely checked, and kept in memory; a
-    larger one is streamed, and only its beginning is checked beforehand.
+    larger one is streamed, and a sample of all its images is checked beforehand.
 
     Args:
       name: "cifar10-quick" (2 800 + 500 images of CIFAR-10 that ship with tfbnas); "cifar10-shapes" (as many
@@ -82,13 +88,15 @@ def load(
         SPLIT/CLASS/*.jpg or *.png, which are read as colour (grey ones are converted, transparent ones refused). A
         TFDS data set whose label is a `tfds.features.LabeledImage` gives label maps, for segmentation.
       data_dir: Where prepared TFDS data sets lie; default: TFDS's own (TFDS_DATA_DIR, ~/tensorflow_datasets).
-      image_size: Scale to squares of this side. Default: images of one size stay as they are; data sets of varying
-        sizes that are streamed get 224.
+      image_size: Scale to squares of this side. Default: images of one size stay as they are, and those of several
+        are refused.
       train_split: Its name.
       test_split: Its name; default: the first of test, validation, val, valid that exists (validation for ImageNet).
       validation_split: Name of a split to choose between trained networks with; default: none.
       memory_limit: Bytes of decoded images, all splits together, above which they are streamed; default: 1 GiB. Data
         sets with label maps are not streamed, but refused.
+      padding: Pixels of grey added on each side before the random crop of training; 0 crops nothing. Default: one
+        eighth of the shorter side, 4 of 32.
 
     Returns:
       The data set. Its order of images and all random choices are the same in every process.
@@ -101,6 +109,8 @@ def load(
         raise UserError(
             f"Expected `image_size` (--data.image_size) to be a positive number of pixels. Received: {image_size}."
         )
+    if padding is not None and padding < 0:
+        raise UserError(f"Expected `padding` (--data.padding) to be 0 or more pixels. Received: {padding}.")
     splits_wanted = (train_split, test_split, validation_split)
     if name == shapes.NAME:
         opened = _open_shapes(*splits_wanted)
@@ -108,26 +118,20 @@ def load(
         source = locate(str(name), data_dir=data_dir)
         opened = (open_folder if isinstance(source, Path) else open_tfds)(source, *splits_wanted)
     names = opened.class_names
+    if len(names) < 2:
+        raise UserError(
+            f"Expected a data set of at least two classes. Received: {opened.parts[0].where}, with "
+            f"{len(names)} ({', '.join(names)}). Add a folder or label for each further class."
+        )
     shape, scaled, in_memory = _plan(opened, image_size, memory_limit)
     splits: list[Split] = []
     for part in opened.parts:
-        if in_memory:
-            images, labels = decode.decode_all(
-                part.encoded,
-                count=part.count,
-                shape=shape,
-                image_size=shape[0] if scaled else None,
-                classes=len(names),
-                describe=part.describe,
-                where=part.where,
-            )
-            splits.append(MemorySplit(images, labels, name=part.where))
-        else:
-            if not decode.has_maps(part.encoded):
-                _check_beginning(part, shape, scaled, len(names))
-            splits.append(part.stream(shape, scaled))
-    train, test, *validation = splits
-    return ImageData(str(name), shape, len(names), names, train, test, validation[0] if validation else None)
+        split = _in_memory(part, shape, scaled, len(names)) if in_memory else _streamed(part, shape, scaled, len(names))
+        split.classes, split.padding = len(names), padding
+        splits.append(split)
+    roles = dict(zip(("train", "test", "validation"), splits, strict=False))
+    parts = dict(zip(roles, opened.parts, strict=True))
+    return ImageData(str(name), shape, len(names), tuple(names), **roles, fingerprint=fingerprint(names, parts, roles))
 
 
 def _open_shapes(train_split: str, test_split: str | None, validation_split: str | None) -> Opened:
@@ -137,61 +141,76 @@ def _open_shapes(train_split: str, test_split: str | None, validation_split: str
     for name, split in zip(names, (photographs.train, photographs.test), strict=True):
         where = f"split {name!r} of {shapes.NAME}"
 
-        def stream(shape: tuple[int, int, int], scaled: bool, where: str = where) -> Split:
+        def stream(shape: tuple[int, int, int], scaled: bool, where: str = where) -> StreamSplit:
             raise maps_do_not_stream(where)
 
         pixels = np.rint((split.images(split.size)[0] + 1) * 127.5).astype(np.uint8)
         encoded = shapes.encoded(*shapes.make_shapes(pixels, seed=shapes.SEEDS[name]))
-        parts.append(Part(where, split.size, encoded, lambda number: f"Image number {number} (from 0)", stream))
+        lines = [f"{where} {split.size}"]
+        parts.append(
+            Part(where, split.size, encoded, lambda number: f"Image number {number} (from 0)", lines.copy, stream)
+        )
     return Opened(photographs.input_shape, shapes.CLASS_NAMES, tuple(parts))
 
 
 def _plan(opened: Opened, image_size: int | None, memory_limit: int) -> tuple[tuple[int, int, int], bool, bool]:
     """Input shape, whether images are scaled to it, whether they are kept in memory."""
     height, width, channels = opened.shape
-    parts = opened.parts
-    count, per_pixel = sum(part.count for part in parts), channels + decode.has_maps(parts[0].encoded)
-    own: tuple[int, int] | None = None
-    if height is not None and width is not None:
-        own = (height, width)
-    elif image_size is None:
-        sizes = {size for part in parts for size in _sizes(part, channels, 64)}
-        first = next(iter(_sizes(parts[0], channels, 1)))
-        if len(sizes) == 1 or count * STREAMED_SIZE**2 * per_pixel <= memory_limit:
-            # Where they do differ, decoding finds it and says which image.
-            own = first
-    if image_size is None and own is not None:
-        shape, scaled = (*own, channels), False
+    count, per_pixel = sum(part.count for part in opened.parts), channels + decode.has_maps(opened.parts[0].encoded)
+    if image_size is not None:
+        shape, scaled = (image_size, image_size, channels), (height, width) != (image_size, image_size)
+    elif height is None or width is None:
+        # Where others differ from the first one, checking finds it and says which image.
+        shape, scaled = (*_first_size(opened.parts[0], channels), channels), False
     else:
-        size = image_size or STREAMED_SIZE
-        shape, scaled = (size, size, channels), own != (size, size)
+        shape, scaled = (height, width, channels), False
     return shape, scaled, count * shape[0] * shape[1] * per_pixel <= memory_limit
 
 
-def _sizes(part: Part, channels: int, n: int) -> Iterable[tuple[int, int]]:
-    for number, (file, _) in enumerate(_read(part, n)):
-        try:
-            yield tuple(decode.decode(file, channels).shape[:2])
-        except tf.errors.OpError as error:
-            problem = decode.image_problem(file, (0, 0, channels), None)
-            raise UserError(f"{part.describe(number)}, in {part.where}, {problem}") from error
-
-
-def _read(part: Part, n: int) -> Iterable[tuple[tf.Tensor, tf.Tensor]]:
+def _first_size(part: Part, channels: int) -> tuple[int, int]:
+    with _reading(part):
+        file, _ = next(iter(part.encoded.take(1)))
     try:
-        yield from part.encoded.take(n)
+        height, width, _ = decode.decode(file, channels).shape
+    except tf.errors.OpError as error:
+        problem = decode.image_problem(file, (0, 0, channels), None)
+        raise UserError(f"{part.describe(0)}, in {part.where}, {problem}") from error
+    return height, width
+
+
+def _in_memory(part: Part, shape: tuple[int, int, int], scaled: bool, classes: int) -> Split:
+    images, labels = decode.decode_all(
+        part.encoded,
+        count=part.count,
+        shape=shape,
+        image_size=shape[0] if scaled else None,
+        classes=classes,
+        describe=part.describe,
+        where=part.where,
+    )
+    return MemorySplit(images, labels, name=part.where)
+
+
+def _streamed(part: Part, shape: tuple[int, int, int], scaled: bool, classes: int) -> Split:
+    split = part.stream(shape, scaled)
+    positions, labels = [], []
+    with _reading(part):
+        for number, file, label in split.sample(_SAMPLE):
+            problem = decode.image_problem(file, shape, shape[0] if scaled else None)
+            if problem:
+                raise UserError(f"{part.describe(number)}, in {part.where}, {problem}")
+            positions.append(number)
+            labels.append(int(label))
+    decode.check_labels(np.array(labels), classes, lambda i: part.describe(positions[i]), part.where)
+    return split
+
+
+@contextlib.contextmanager
+def _reading(part: Part) -> Iterator[None]:
+    try:
+        yield
     except tf.errors.OpError as error:
         raise UserError(
             f"{part.where} cannot be read: {error.message.splitlines()[0][:300]}. The files are damaged or missing; "
             "make the data set again."
         ) from error
-
-
-def _check_beginning(part: Part, shape: tuple[int, int, int], scaled: bool, classes: int) -> None:
-    labels = []
-    for number, (file, label) in enumerate(_read(part, _PEEK)):
-        problem = decode.image_problem(file, shape, shape[0] if scaled else None)
-        if problem:
-            raise UserError(f"{part.describe(number)}, in {part.where}, {problem}")
-        labels.append(int(label))
-    decode.check_labels(np.array(labels), classes, part.describe, part.where)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tfbnas.data.offline import tfds
 from tfbnas.data.shapes import NAME as SHAPES
 from tfbnas.errors import UserError, nearest
+
+S = TypeVar("S")
 
 QUICK = "cifar10-quick"
 PART_LABELS = "part_labels"
@@ -38,23 +41,52 @@ def locate(name: str, *, data_dir: str | os.PathLike | None = None) -> Any:
     """
     if name == QUICK:
         return from_directory(_BUNDLED)
+    if _names_data_set(name, data_dir):
+        return _prepared(name, data_dir)
     path = Path(name).expanduser()
-    looks_like_path = name.startswith((".", "~")) or path.is_absolute()
-    if not looks_like_path:
-        known = [*tfds().list_builders(with_community_datasets=False), PART_LABELS]
-        bare = name.split(":")[0].split("/")[0]
-        # A data set that was written under a name of its own may lie in data_dir beside those of TFDS.
-        if bare in known or (bare and data_dir is not None and (Path(data_dir).expanduser() / bare).is_dir()):
-            return _prepared(name, data_dir)
-        if not path.exists():
-            raise UserError(
-                f"Expected `name` (--data.name) to be {QUICK!r}, {SHAPES!r}, a TFDS data set, or a directory. "
-                f"Received: {name!r}, which is none of them.{nearest(name, [QUICK, SHAPES, *known])}"
-            )
+    if not _looks_like_path(name) and not path.exists():
+        raise UserError(
+            f"Expected `name` (--data.name) to be {QUICK!r}, {SHAPES!r}, a TFDS data set, or a directory. "
+            f"Received: {name!r}, which is none of them.{nearest(name, [QUICK, SHAPES, *_known()])}"
+        )
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
         raise UserError(f"Expected `name` (--data.name) to be a directory. Received: {name!r}, which {what}. {_HELP}")
     return from_directory(path)
+
+
+def absolute(settings: S) -> S:
+    """The settings of a data set with absolute paths, so that a run goes on from any directory.
+
+    Args:
+      settings: A dataclass with the fields `name` and `data_dir`.
+
+    Returns:
+      A copy. A `name` that is no path stays as it is.
+    """
+    name, data_dir = settings.name, settings.data_dir  # type: ignore[attr-defined]
+    if name not in (QUICK, SHAPES) and not _names_data_set(name, data_dir):
+        path = os.path.abspath(os.path.expanduser(name))
+        name = path if _looks_like_path(name) or os.path.exists(path) else name
+    if data_dir is not None:
+        data_dir = os.path.abspath(os.path.expanduser(data_dir))
+    return replace(settings, name=name, data_dir=data_dir)  # type: ignore[type-var]
+
+
+def _looks_like_path(name: str) -> bool:
+    return name.startswith((".", "~")) or os.path.isabs(name)
+
+
+def _names_data_set(name: str, data_dir: str | os.PathLike | None) -> bool:
+    """Whether a name is one of TFDS, or of a data set that lies under it in data_dir beside those of TFDS."""
+    bare = name.split(":")[0].split("/")[0]
+    if _looks_like_path(name) or not bare:
+        return False
+    return bare in _known() or (data_dir is not None and (Path(data_dir).expanduser() / bare).is_dir())
+
+
+def _known() -> list[str]:
+    return [*tfds().list_builders(with_community_datasets=False), PART_LABELS]
 
 
 def _prepared(name: str, data_dir: str | os.PathLike | None) -> Any:

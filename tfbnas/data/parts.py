@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import tensorflow as tf
 
-from tfbnas.data.split import Split
+from tfbnas.data.streams import StreamSplit
 from tfbnas.errors import UserError, nearest
 
 _TEST_NAMES = ("test", "validation", "val", "valid")
@@ -23,6 +23,7 @@ class Part:
       encoded: Pairs of a scalar string (the file) and a scalar int (the label) or another scalar string (the PNG file
         of a label map), in a fixed order.
       describe: Name of image number i, for messages.
+      contents: A line for each file of which it is made: name within the data set, bytes, and label or images.
       stream: From image shape and whether images are scaled to it, the split that reads while training.
     """
 
@@ -30,7 +31,8 @@ class Part:
     count: int
     encoded: tf.data.Dataset
     describe: Callable[[int], str]
-    stream: Callable[[tuple[int, int, int], bool], Split]
+    contents: Callable[[], Iterable[str]]
+    stream: Callable[[tuple[int, int, int], bool], StreamSplit]
 
 
 @dataclass(frozen=True)

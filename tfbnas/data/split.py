@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import copy
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +16,8 @@ from tfbnas.errors import UserError
 # Streams of random numbers that must not meet are folded apart by these.
 _ORDER, _CHANGES = 0, 1
 
+AnySplit = TypeVar("AnySplit", bound="Split")
+
 
 class Split(abc.ABC):
     """Images and labels of one split.
@@ -23,9 +27,13 @@ class Split(abc.ABC):
       size: Number of images.
       image_shape: (height, width, channels) of what the batches hold.
       label_shape: () for one class an image, (height, width) for a class for each pixel.
+      classes: Number of classes of the data set; None where nothing says it.
+      padding: Pixels added on each side before the random crop of training; None for one eighth of the shorter side.
     """
 
     label_shape: tuple[int, ...] = ()
+    classes: int | None = None
+    padding: int | None = None
     name: str
     size: int
     image_shape: tuple[int, int, int]
@@ -82,7 +90,7 @@ class Split(abc.ABC):
           epoch: Number of the epoch, counted from 0; may be a tensor.
           batch_size: Images a batch.
           seed: Epochs of equal seed and number are equal, on any machine and in any process.
-          augment: Random crop and mirror image: pad by one eighth of the side (4 pixels of 32) with middle grey and
+          augment: Random crop and mirror image: pad by `padding` (4 pixels of 32) with middle grey and
             crop; for streamed images scaled to `image_size`, a random resized crop instead. Images with label maps are
             mirrored only, together with their labels.
           shuffle: New order in each epoch, and only whole batches. Without: order of the data, all images.
@@ -109,14 +117,37 @@ class Split(abc.ABC):
         )
 
     def images(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """The first `n` images (all, where there are fewer) in the order of the data, unchanged.
+        """`n` images (all, where there are fewer) out of the whole split, unchanged, in the order of the data.
+
+        They are the same ones each time. Each class has its share of them, and at least one image where `n` allows it;
+        with label maps, an image counts for the rarest class that it shows.
 
         Returns:
           float32 [n, height, width, channels] in [-1, 1] and int32 [n, *label_shape].
         """
-        batches = self.epoch(0, min(n, self.size, 256), shuffle=False).unbatch().take(n).batch(min(n, self.size))
-        images, labels = next(iter(batches))
+        n = min(n, self.size)
+        chosen = self if n == self.size else self._some(balance.spread(self._shown, n))
+        images, labels = next(iter(chosen.epoch(0, min(n, 256), shuffle=False).unbatch().batch(n)))
         return images.numpy(), labels.numpy()
+
+    @property
+    @abc.abstractmethod
+    def _shown(self) -> np.ndarray:
+        """The class for which each image counts where some are chosen to show all: int [size]."""
+
+    @abc.abstractmethod
+    def _some(self, positions: np.ndarray) -> Split:
+        """The images at these positions, sorted."""
+
+    def _derived(self: AnySplit, what: str, **changes: object) -> AnySplit:
+        """A copy with other images; `what` of this split they are goes into its name."""
+        part = copy.copy(self)
+        vars(part).update(changes, name=f"{self.name} ({what})")
+        return part
+
+    @property
+    def _padding(self) -> int:
+        return max(1, min(self.image_shape[:2]) // 8) if self.padding is None else self.padding
 
     def _epoch(
         self, epoch: int | tf.Tensor, batch_size: int, *, seed: int, augment: bool, shuffle: bool
@@ -166,29 +197,22 @@ class MemorySplit(Split):
       images: uint8 [all, height, width, channels].
       labels: int [all], or uint8 [all, height, width] for a class for each pixel.
       name: For messages.
-      indices: The images that belong to the split; default: all.
 
     Raises:
       UserError: There are more or fewer labels than images, or a label map has another size than its image.
     """
 
-    def __init__(
-        self,
-        images: np.ndarray | tf.Tensor,
-        labels: np.ndarray,
-        *,
-        name: str,
-        indices: np.ndarray | None = None,
-    ):
+    _indices: np.ndarray
+    _index_tensor: tf.Tensor
+
+    def __init__(self, images: np.ndarray | tf.Tensor, labels: np.ndarray, *, name: str):
         with tf.device("CPU"):
             self._images = tf.convert_to_tensor(images, tf.uint8)
             labels = np.asarray(labels)
             self._all_labels = labels.astype(np.int32 if labels.ndim == 1 else np.uint8, copy=False)
             self._label_tensor = tf.convert_to_tensor(self._all_labels)
-            self._indices = np.arange(len(self._all_labels)) if indices is None else np.asarray(indices)
-            self._index_tensor = tf.constant(self._indices, tf.int64)
         self.name = name
-        self.size = len(self._indices)
+        vars(self).update(_of(np.arange(len(labels))))
         self.image_shape = tuple(self._images.shape[1:])
         self.label_shape = labels.shape[1:]
         if labels.shape not in (self._images.shape[:1], self._images.shape[:3]):
@@ -207,6 +231,10 @@ class MemorySplit(Split):
         """What halves and subsets hold equally much of: the classes, or with label maps just the images."""
         return np.zeros(self.size, np.int32) if self.label_shape else self.labels
 
+    @property
+    def _shown(self) -> np.ndarray:
+        return balance.rarest(self.labels) if self.label_shape else self.labels
+
     def halves(self, *, seed: int) -> tuple[MemorySplit, MemorySplit]:
         first, second = balance.halves(self._kinds, seed=seed)
         self._check_halves(len(first), len(second))
@@ -221,10 +249,11 @@ class MemorySplit(Split):
         rest, held = balance.hold_out(self._kinds, n, seed=seed)
         return self._subset(rest, f"without {n}"), self._subset(held, f"subset of {n}")
 
+    def _some(self, positions: np.ndarray) -> MemorySplit:
+        return self._subset(positions, "some")
+
     def _subset(self, positions: np.ndarray, what: str) -> MemorySplit:
-        return MemorySplit(
-            self._images, self._all_labels, name=f"{self.name} ({what})", indices=self._indices[positions]
-        )
+        return self._derived(what, **_of(self._indices[positions]))
 
     def _batches(
         self, epoch: tf.Tensor, batch_size: int, *, seed: int, augment: bool, shuffle: bool
@@ -242,16 +271,14 @@ class MemorySplit(Split):
             if augment and self.label_shape:
                 return augmentation.flip(images, labels, change_seed(seed, epoch, step))
             if augment:
-                images = augmentation.pad_crop_flip(
-                    images, change_seed(seed, epoch, step), padding=padding(self.image_shape)
-                )
-            else:
-                images = augmentation.normalise(images)
-            return images, labels
+                seeds = change_seed(seed, epoch, step)
+                return augmentation.pad_crop_flip(images, seeds, padding=self._padding), labels
+            return augmentation.normalise(images), labels
 
         return tf.data.Dataset.range(self.steps(batch_size, shuffle=shuffle)).map(batch)
 
 
-def padding(image_shape: tuple[int, int, int]) -> int:
-    """Pixels of padding before a random crop: one eighth of the shorter side, 4 of 32."""
-    return max(1, min(image_shape[:2]) // 8)
+def _of(indices: np.ndarray) -> dict[str, object]:
+    """The attributes of a MemorySplit that say which images it has."""
+    with tf.device("CPU"):
+        return {"_indices": indices, "_index_tensor": tf.constant(indices, tf.int64), "size": len(indices)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfbnas.data import augment as augmentation
 from tfbnas.data import balance
-from tfbnas.data.split import Split, change_seed, order_seed, padding
+from tfbnas.data.split import Split, change_seed, order_seed
 
 _BUFFER = 2048
 _OPEN_FILES = 16
@@ -30,6 +30,10 @@ class StreamSplit(Split):
     @abc.abstractmethod
     def _encoded(self, epoch: tf.Tensor, *, seed: int, shuffle: bool) -> tf.data.Dataset:
         """Pairs (scalar string, scalar label)."""
+
+    @abc.abstractmethod
+    def sample(self, n: int) -> Iterator[tuple[int, tf.Tensor, tf.Tensor]]:
+        """About `n` images out of the whole, to look at beforehand: position, file and label."""
 
     def _batches(
         self, epoch: tf.Tensor, batch_size: int, *, seed: int, augment: bool, shuffle: bool
@@ -51,7 +55,7 @@ class StreamSplit(Split):
             images, labels = pair
             if augment and not self.scaled:
                 seeds = change_seed(seed, epoch, step)
-                return augmentation.pad_crop_flip(images, seeds, padding=padding(self.image_shape)), labels
+                return augmentation.pad_crop_flip(images, seeds, padding=self._padding), labels
             return augmentation.normalise(images), labels
 
         return (
@@ -84,12 +88,14 @@ class FileSplit(StreamSplit):
         image_shape: tuple[int, int, int],
         scaled: bool,
     ):
-        self._paths = np.asarray(paths, object)
-        self.labels = np.asarray(labels, np.int32)
-        self.name, self.size, self.image_shape, self.scaled = name, len(self._paths), image_shape, scaled
+        self.name, self.image_shape, self.scaled = name, image_shape, scaled
+        self._hold(np.asarray(paths, object), np.asarray(labels, np.int32))
+
+    def _hold(self, paths: np.ndarray, labels: np.ndarray) -> None:
+        self._paths, self.labels, self.size = paths, labels, len(paths)
         with tf.device("CPU"):
-            self._path_tensor = tf.constant([str(path) for path in self._paths])
-            self._label_tensor = tf.constant(self.labels)
+            self._path_tensor = tf.constant([str(path) for path in paths])
+            self._label_tensor = tf.constant(labels)
 
     def halves(self, *, seed: int) -> tuple[FileSplit, FileSplit]:
         first, second = balance.halves(self.labels, seed=seed)
@@ -106,13 +112,20 @@ class FileSplit(StreamSplit):
         return self._subset(rest, f"without {n}"), self._subset(held, f"subset of {n}")
 
     def _subset(self, positions: np.ndarray, what: str) -> FileSplit:
-        return FileSplit(
-            self._paths[positions],
-            self.labels[positions],
-            name=f"{self.name} ({what})",
-            image_shape=self.image_shape,
-            scaled=self.scaled,
-        )
+        part = self._derived(what)
+        part._hold(self._paths[positions], self.labels[positions])
+        return part
+
+    @property
+    def _shown(self) -> np.ndarray:
+        return self.labels
+
+    def _some(self, positions: np.ndarray) -> FileSplit:
+        return self._subset(positions, "some")
+
+    def sample(self, n: int) -> Iterator[tuple[int, tf.Tensor, tf.Tensor]]:
+        for i in balance.spread(self.labels, min(n, self.size)):
+            yield int(i), tf.io.read_file(self._paths[i]), tf.constant(self.labels[i])
 
     def _encoded(self, epoch: tf.Tensor, *, seed: int, shuffle: bool) -> tf.data.Dataset:
         order = tf.range(self.size, dtype=tf.int64)
@@ -157,10 +170,14 @@ class RecordSplit(StreamSplit):
         image_shape: tuple[int, int, int],
         scaled: bool,
     ):
-        self._pieces = [piece for piece in pieces if piece.count]
         self._parse = parse
         self.name, self.image_shape, self.scaled = name, image_shape, scaled
+        self._hold(pieces)
+
+    def _hold(self, pieces: Sequence[Piece]) -> None:
+        self._pieces = [piece for piece in pieces if piece.count]
         self.size = sum(piece.count for piece in self._pieces)
+        self._chosen: np.ndarray | None = None
 
     def halves(self, *, seed: int) -> tuple[RecordSplit, RecordSplit]:
         pieces = list(self._pieces)
@@ -196,9 +213,33 @@ class RecordSplit(StreamSplit):
         )
 
     def _subset(self, pieces: Sequence[Piece], what: str) -> RecordSplit:
-        return RecordSplit(
-            pieces, self._parse, name=f"{self.name} ({what})", image_shape=self.image_shape, scaled=self.scaled
-        )
+        part = self._derived(what)
+        part._hold(pieces)
+        return part
+
+    @property
+    def _shown(self) -> np.ndarray:
+        # One pass over the files, in which no image is decoded.
+        pairs = self._encoded(tf.constant(0, tf.int64), seed=0, shuffle=False)
+        return np.concatenate(list(pairs.map(lambda file, label: label).batch(_BUFFER).as_numpy_iterator()))
+
+    def _some(self, positions: np.ndarray) -> RecordSplit:
+        return self._derived("some", size=len(positions), _chosen=np.isin(np.arange(self.size), positions))
+
+    def sample(self, n: int) -> Iterator[tuple[int, tf.Tensor, tf.Tensor]]:
+        starts = np.cumsum([0, *(piece.count for piece in self._pieces)])
+        chosen = np.unique(np.linspace(0, len(self._pieces) - 1, n).round().astype(int))
+        each = -(-n // len(chosen))
+        for number in chosen:
+            piece = self._pieces[number]
+            step = max(1, piece.count // each)
+            records = tf.data.TFRecordDataset(piece.file).skip(piece.skip).take(piece.count).shard(step, 0).take(each)
+            expected = min(each, -(-piece.count // step))
+            found = 0
+            for found, record in enumerate(records, 1):
+                yield int(starts[number] + (found - 1) * step), *self._parse(record)
+            if found < expected:  # TensorFlow says nothing of a file that was cut off
+                raise tf.errors.DataLossError(None, None, f"{piece.file} ends too early")
 
     def _encoded(self, epoch: tf.Tensor, *, seed: int, shuffle: bool) -> tf.data.Dataset:
         files = tf.constant([piece.file for piece in self._pieces])
@@ -214,7 +255,11 @@ class RecordSplit(StreamSplit):
 
         numbers = tf.data.Dataset.range(len(self._pieces))
         if not shuffle:
-            return numbers.flat_map(records).map(self._parse)
+            ordered = numbers.flat_map(records)
+            if self._chosen is not None:
+                chosen = tf.constant(self._chosen)
+                ordered = ordered.enumerate().filter(lambda i, record: chosen[i]).map(lambda i, record: record)
+            return ordered.map(self._parse)
 
         def mix(number: tf.Tensor, chunk: tf.Tensor) -> tf.Tensor:
             # Dataset.shuffle depends on the global seed and cannot be repeated from the middle of a run.

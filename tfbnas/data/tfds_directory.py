@@ -10,8 +10,7 @@ import tensorflow as tf
 
 from tfbnas.data.offline import tfds
 from tfbnas.data.parts import Opened, Part, maps_do_not_stream, split_names
-from tfbnas.data.split import Split
-from tfbnas.data.streams import Piece, RecordSplit
+from tfbnas.data.streams import Piece, RecordSplit, StreamSplit
 from tfbnas.errors import UserError
 
 # The test split of ImageNet has no labels.
@@ -79,7 +78,7 @@ def _part(builder: Any, split: str, image_key: str, label_key: str) -> Part:
         split=split, decoders=decoders, shuffle_files=False, read_config=tfds().ReadConfig(try_autocache=False)
     ).map(lambda example: (example[image_key], example[label_key]))
 
-    def stream(shape: tuple[int, int, int], scaled: bool) -> Split:
+    def stream(shape: tuple[int, int, int], scaled: bool) -> StreamSplit:
         if label_key in files:
             raise maps_do_not_stream(where)
         if builder.info.file_format.value != "tfrecord":
@@ -105,5 +104,9 @@ def _part(builder: Any, split: str, image_key: str, label_key: str) -> Part:
         count=info.num_examples,
         encoded=encoded,
         describe=lambda number: f"Image number {number} (from 0)",
+        contents=lambda: (
+            f"{os.path.basename(p.filename)} {os.path.getsize(p.filename)} {p.skip} {p.take}"
+            for p in info.file_instructions
+        ),
         stream=stream,
     )

@@ -221,6 +221,8 @@ def benchmark(
       model: A .tflite file on this machine.
       target: The machine, from `open_target`.
       binary: The program; see `Session`.
+
+    Keyword Args:
       threads: Threads of the runtime. Default: 1.
       cpu_mask: Hexadecimal mask of the processors to use, for `taskset`. Default: all.
       repetitions: Runs at least; the program goes on until a second has passed. Default: 50.

@@ -20,9 +20,6 @@ _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _COUNT = re.compile(r"^\s*count=(\d+)\b(.*)$")
 _STATISTIC = re.compile(rf"\b(first|curr|min|max|avg|std|p5|median|p95)=\s*({_NUMBER})")
 _TIMINGS = re.compile(rf"Init:\s*({_NUMBER}).*Inference \(avg\):\s*({_NUMBER})")
-_OLD_TIMINGS = re.compile(
-    rf"Average inference timings in us:.*Init:\s*({_NUMBER}),\s*(?:no stats|Inference):\s*({_NUMBER})"
-)
 _MEMORY = re.compile(rf"emory footprint.*\(MB\):\s*init=\s*({_NUMBER})\s+overall=\s*({_NUMBER})")
 _PEAK = re.compile(rf"Overall peak memory footprint \(MB\).*:\s*({_NUMBER})\s*$")
 _TABLE = re.compile(r"^=+ (.+?) =+$")
@@ -61,7 +58,7 @@ class Measurement:
       operators: In the order in which they run; empty without profiling.
     """
 
-    count: int | None
+    count: int
     mean: float
     deviation: float | None = None
     minimum: float | None = None
@@ -92,7 +89,7 @@ def parse(text: str) -> Measurement:
         raise DeviceError(f"The benchmark program failed: {_complaint(lines)}.")
     # A table of operators closes with a "count=" line of its own, behind "Timings (microseconds):".
     counts = [found for line in lines if (found := _COUNT.match(line))]
-    timings = _last(_TIMINGS, lines) or _last(_OLD_TIMINGS, lines)
+    timings = _last(_TIMINGS, lines)
     memory, peak = _last(_MEMORY, lines), _last(_PEAK, lines)
     common: dict[str, Any] = {
         "initialization": float(timings[1]) / 1e3 if timings else None,
@@ -100,10 +97,7 @@ def parse(text: str) -> Measurement:
         "operators": operators(lines),
     }
     if not counts:
-        old = _last(_OLD_TIMINGS, lines)
-        if old is None:
-            raise DeviceError(f"The benchmark program printed no timings: {_complaint(lines)}.")
-        return Measurement(None, float(old[2]) / 1e3, **common)
+        raise DeviceError(f"The benchmark program printed no timings: {_complaint(lines)}.")
     count = int(counts[-1][1])
     if count == 0:
         raise DeviceError("The benchmark program made no runs (count=0); raise --repetitions or the time it may take.")

@@ -19,7 +19,7 @@ def table(result: Benchmark) -> str:
         ("deviation", f"{_number(measured.deviation)} ms"),
         ("minimum", f"{_number(measured.minimum)} ms"),
         ("median", f"{_number(measured.median)} ms"),
-        ("runs", f"{measured.count if measured.count is not None else '-'}"),
+        ("runs", str(measured.count)),
         ("first", f"{_number(measured.first)} ms"),
         ("memory", f"{_number(measured.memory, 1)} MB"),
     ]

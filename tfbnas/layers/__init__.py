@@ -24,6 +24,6 @@ __all__ = [
 ]
 
 
-def blocks(binary: bool) -> tuple[type[tf.keras.layers.Layer], type[tf.keras.layers.Layer]]:
-    """Classes of activation and convolution, binary or in full precision, for builders that offer both forms."""
-    return (LearnedStep, BinaryConv2D) if binary else (tf.keras.layers.ReLU, FloatConv2D)
+def blocks(binarisation: str) -> tuple[type[tf.keras.layers.Layer], type[tf.keras.layers.Layer]]:
+    """Classes of activation and convolution, "zero_alpha" or "float", for builders that offer both forms."""
+    return (tf.keras.layers.ReLU, FloatConv2D) if binarisation == "float" else (LearnedStep, BinaryConv2D)

@@ -84,6 +84,8 @@ class BinaryConv2D(_SizedConvolution, lq.layers.QuantConv2D):
       filters: Output channels, an integer or an OpenWidth.
       kernel_size: Integer or pair.
       strides: Integer or pair. Default: 1.
+
+    Keyword Args:
       kernel_quantizer: Larq quantiser. Default: `StandardizedSign()`.
     """
 

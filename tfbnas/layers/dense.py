@@ -30,6 +30,8 @@ class BinaryDense(OpenLayer, lq.layers.QuantDense):
 
     Args:
       units: Output features, an integer or an OpenWidth.
+
+    Keyword Args:
       kernel_quantizer: Larq quantiser. Default: `StandardizedSign()`.
 
     Raises:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfbnas.architecture import Architecture
 from tfbnas.errors import UserError, nearest
+from tfbnas.networks.choices import Kind, Module, kind_of
 from tfbnas.networks.cnf import cnf, cnf_graph
 from tfbnas.networks.graph import NetworkGraph
 from tfbnas.networks.resnet import resnet18
@@ -20,7 +25,7 @@ Choose = Callable[[str, Any], Any]
 Builder = Callable[..., tf.keras.Model]
 
 _BUILDERS: dict[str, Builder] = {"resnet18": resnet18, "vgg11": vgg11, "resnet_fabric": resnet_fabric, "cnf": cnf}
-_GRAPHS: dict[str, Callable[..., NetworkGraph]] = {"resnet_fabric": resnet_fabric_graph, "cnf": cnf_graph}
+_GRAPHS: dict[Builder, Callable[..., NetworkGraph]] = {resnet_fabric: resnet_fabric_graph, cnf: cnf_graph}
 
 
 def register(name: str, builder: Builder, *, graph: Callable[..., NetworkGraph] | None = None) -> Builder:
@@ -29,7 +34,8 @@ def register(name: str, builder: Builder, *, graph: Callable[..., NetworkGraph] 
     Args:
       name: Key of the family.
       builder: `builder(choose, *, input_shape, classes, **options)` returns a functional Keras model. It calls
-        `choose(name, default)` once for every choice and gives what comes back to its layers.
+        `choose(name, default)` once for every choice and gives what comes back to its layers. The default says of
+        which kind the choice is, see `tfbnas.networks.choices`.
       graph: `graph(*, input_shape, classes, **options)` returns the graph that the builder builds, for families whose
         choices are the modules of a graph. Default: none.
 
@@ -39,20 +45,40 @@ def register(name: str, builder: Builder, *, graph: Callable[..., NetworkGraph] 
     if _BUILDERS.setdefault(name, builder) is not builder:
         raise UserError(f"Expected a new name for the network family. Received: {name!r}, which is taken.")
     if graph is not None:
-        _GRAPHS[name] = graph
+        _GRAPHS[builder] = graph
     return builder
 
 
 def builder(name: str) -> Builder:
-    """The builder of a network family.
+    """The builder of a network family, or one of the user's own.
+
+    Args:
+      name: Of the family; or "package.module:function", which is imported.
 
     Raises:
-      UserError: No family has that name.
+      UserError: No family has that name, or it cannot be imported.
     """
+    if ":" in name:
+        return _imported(name)
     if name not in _BUILDERS:
         known = sorted(_BUILDERS)
-        raise UserError(f"Expected a network family out of {known}. Received: {name!r}.{nearest(name, known)}")
+        raise UserError(
+            f'Expected a network family out of {known}, or "package.module:function". '
+            f"Received: {name!r}.{nearest(name, known)}"
+        )
     return _BUILDERS[name]
+
+
+def _imported(name: str) -> Builder:
+    module, _, attribute = name.partition(":")
+    expected = 'Expected a builder "package.module:function" that can be imported.'
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{expected} Received: {name!r} ({error}).") from error
+    if not callable(found):
+        raise UserError(f"{expected} Received: {name!r}; {module} has no function {attribute!r}.")
+    return found
 
 
 def construct(
@@ -73,8 +99,7 @@ def is_graph(network: str) -> bool:
     Raises:
       UserError: No family has that name.
     """
-    builder(network)
-    return network in _GRAPHS
+    return builder(network) in _GRAPHS
 
 
 def graph(architecture: Architecture) -> NetworkGraph:
@@ -86,12 +111,13 @@ def graph(architecture: Architecture) -> NetworkGraph:
     name = architecture.network
     if not is_graph(name):
         raise UserError(
-            f"Expected a network whose choices are the modules of a graph: {', '.join(sorted(_GRAPHS))}. "
+            "Expected a network whose choices are the modules of a graph: "
+            f"{', '.join(family for family, known in sorted(_BUILDERS.items()) if known in _GRAPHS)}. "
             f"Received: {name!r}."
         )
     return _called(
         name,
-        _GRAPHS[name],
+        _GRAPHS[builder(name)],
         input_shape=architecture.input_shape,
         classes=architecture.classes,
         options=architecture.options,
@@ -108,17 +134,73 @@ def _called(network: str, function: Callable, *arguments: Any, options: Mapping[
     return function(*call.args, **call.kwargs)
 
 
+def choices(template: Architecture) -> dict[str, Kind]:
+    """What a network asks for: the kind of each choice, by its name, in the order in which the builder asks.
+
+    Args:
+      template: Names the network; its choices do not matter.
+
+    Raises:
+      UserError: There is no such network, or it cannot be built so.
+    """
+    return dict(_choices(replace(template, method="", choices={})))
+
+
+@functools.lru_cache(maxsize=16)
+def _choices(template: Architecture) -> dict[str, Kind]:
+    if is_graph(template.network):
+        return dict.fromkeys(graph(template).choices, Module())
+    asked: dict[str, Kind] = {}
+
+    def choose(name: str, default: Any) -> Any:
+        asked[name] = kind_of(default)
+        return asked[name].default
+
+    construct(
+        template.network,
+        choose,
+        input_shape=template.input_shape,
+        classes=template.classes,
+        options=template.options,
+    )
+    return asked
+
+
+def draw(template: Architecture, random: np.random.Generator) -> Architecture | None:
+    """An architecture whose choices are all drawn, each evenly and apart from the others.
+
+    Of a graph of modules, what does not lead from input to output is left out.
+
+    Args:
+      template: Names the network; its choices do not matter.
+      random: Where chance comes from.
+
+    Returns:
+      The architecture; None where modules were drawn that leave no path.
+    """
+    drawn = {name: kind.draw(random) for name, kind in choices(template).items()}
+    if not is_graph(template.network):
+        return replace(template, choices=drawn)
+    whole = graph(template)
+    pruned = whole.prune(whole.gates(drawn))
+    if not pruned.modules.any():
+        return None
+    return replace(template, choices=dict(zip(whole.choices, pruned.gates[0].tolist(), strict=True)))
+
+
 def build(architecture: Architecture) -> tf.keras.Model:
     """The plain network of an architecture, with fresh weights.
 
     Raises:
-      UserError: The family is unknown, or the architecture has a choice or an option that the family does not ask for.
+      UserError: The family is unknown, the architecture has a choice or an option that the family does not ask for, or
+        a choice has a value that its kind does not allow.
     """
     asked = set()
 
     def choose(name: str, default: Any) -> Any:
         asked.add(name)
-        return architecture.choices.get(name, default)
+        kind = kind_of(default)
+        return kind.check(name, architecture.choices[name]) if name in architecture.choices else kind.default
 
     model = construct(
         architecture.network,

@@ -7,8 +7,9 @@ from typing import Any
 import tensorflow as tf
 
 from tfbnas.errors import UserError
-from tfbnas.layers import BatchNormalization, Dense, FloatConv2D, blocks
+from tfbnas.layers import BatchNormalization, Dense, blocks
 from tfbnas.networks.graph import NetworkGraph
+from tfbnas.networks.modules import stem, total
 
 
 def cnf(
@@ -20,7 +21,7 @@ def cnf(
     scales: int = 6,
     filters: int = 128,
     segmentation: bool = False,
-    binary: bool = True,
+    binarisation: str = "zero_alpha",
 ) -> tf.keras.Model:
     """A grid of `columns` times `scales` nodes; each sums convolutions of up to three nodes of the column before.
 
@@ -39,8 +40,9 @@ def cnf(
       filters: Channels of every node. Default 128 (CIFAR; the paper segments with 64).
       segmentation: Whether every pixel is classified, from the finest node of the last column. Default: False, one
         class for the image from the coarsest.
-      binary: False gives the network of the paper in full precision. True puts a quantiser in front of every
-        convolution but the first and keeps the sums real-valued, without ReLU.
+      binarisation: "zero_alpha" ({0, alpha} activations, standardised kernels) or "sign" (both -1 and +1): a quantiser
+        stands in front of every convolution but the first, and the sums stay real-valued, without ReLU. Or
+        "float": the network of the paper in full precision. Default: "zero_alpha".
 
     Raises:
       UserError: The images do not fit the scales, a choice is neither true nor false, or no path is left.
@@ -55,7 +57,7 @@ def cnf(
         scales=scales,
         filters=filters,
         segmentation=segmentation,
-        binary=binary,
+        binarisation=binarisation,
     )
     return graph.build(choose, input_shape=input_shape, name="cnf")
 
@@ -68,7 +70,7 @@ def cnf_graph(
     scales: int = 6,
     filters: int = 128,
     segmentation: bool = False,
-    binary: bool = True,
+    binarisation: str = "zero_alpha",
 ) -> NetworkGraph:
     """The graph of `cnf`; the arguments are the same.
 
@@ -88,9 +90,9 @@ def cnf_graph(
             f"Received: {input_shape[0]}x{input_shape[1]}; scale them (--data.image_size) or take fewer scales."
         )
     graph = NetworkGraph()
-    nodes = {(0, 0): graph.add("l0_s0", _stem, filters, binary)}
+    nodes = {(0, 0): graph.add("l0_s0", stem, filters, binarisation)}
     for scale in range(1, scales):
-        nodes[0, scale] = graph.add(f"l0_s{scale}", _total, binary)
+        nodes[0, scale] = graph.add(f"l0_s{scale}", total, binarisation)
 
     def connect(source: tuple[int, int], target: tuple[int, int]) -> None:
         ours, theirs = (f"l{place[0]}_s{place[1]}" for place in (target, source))
@@ -100,7 +102,7 @@ def cnf_graph(
             _connection,
             filters,
             target[1] - source[1],
-            binary,
+            binarisation,
             inputs=[nodes[source]],
             choice=f"{ours}/from_{theirs}",
         )
@@ -114,7 +116,7 @@ def cnf_graph(
     chain(0)
     for column in range(1, columns):
         for scale in range(scales):
-            nodes[column, scale] = graph.add(f"l{column}_s{scale}", _total, binary)
+            nodes[column, scale] = graph.add(f"l{column}_s{scale}", total, binarisation)
             for other in range(max(0, scale - 1), min(scales, scale + 2)):
                 connect((column - 1, other), (column, scale))
     if columns > 1:
@@ -124,27 +126,16 @@ def cnf_graph(
     return graph
 
 
-def _stem(name: str, tensors: list[Any], filters: int, binary: bool) -> Any:
-    x = FloatConv2D(filters, 3, name=name)(tensors[0])
-    x = BatchNormalization(name=f"{name}_bn")(x)
-    return x if binary else tf.keras.layers.ReLU(name=f"{name}_relu")(x)
-
-
-def _connection(name: str, tensors: list[Any], filters: int, coarser: int, binary: bool) -> Any:
+def _connection(name: str, tensors: list[Any], filters: int, coarser: int, binarisation: str) -> Any:
     """A convolution to a node that is coarser by one scale, as fine, or finer (-1)."""
-    quantize, convolution = blocks(binary)
+    quantize, convolution = blocks(binarisation)
     x = tensors[0]
     if coarser < 0:
         x = tf.keras.layers.UpSampling2D(2, name=f"{name}_up")(x)
-    if binary:
+    if binarisation != "float":
         x = quantize(name=f"{name}_step")(x)
     x = convolution(filters, 3, 2 if coarser > 0 else 1, name=f"{name}_conv")(x)
     return BatchNormalization(name=f"{name}_bn")(x)
-
-
-def _total(name: str, tensors: list[Any], binary: bool) -> Any:
-    x = tf.keras.layers.Add(name=f"{name}_add")(tensors) if len(tensors) > 1 else tensors[0]
-    return x if binary else tf.keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
 def _classifier(name: str, tensors: list[Any], classes: int, segmentation: bool) -> Any:

@@ -14,6 +14,7 @@ from tfbnas.errors import UserError
 from tfbnas.layers.fan_out import FanOut
 from tfbnas.layers.gate import Gated, OpenGate
 from tfbnas.layers.width import builds_for_training
+from tfbnas.networks.choices import Module
 from tfbnas.networks.pruning import Bits, Pruned, prune
 
 Make = Callable[..., Any]
@@ -121,10 +122,7 @@ class NetworkGraph:
         Raises:
           UserError: A value is neither true nor false.
         """
-        values = [choices.get(name, True) for name in self.choices]
-        for name, value in zip(self.choices, values, strict=True):
-            if not isinstance(value, bool):
-                raise UserError(f"Expected the choice {name!r} to be true or false. Received: {value!r}.")
+        values = [Module().check(name, choices.get(name, True)) for name in self.choices]
         return np.array([values], bool).reshape(1, len(values))
 
     def cheapest_path(self, weights: Sequence[float]) -> Bits:

@@ -9,7 +9,7 @@ from tfbnas.layers import BatchNormalization, Dense, FloatConv2D, blocks
 _LARGEST_CIFAR_FORM = 64
 
 
-def resnet18(choose, *, input_shape=(32, 32, 3), classes=10, base: int | None = None, binary: bool = True):
+def resnet18(choose, *, input_shape=(32, 32, 3), classes=10, base: int | None = None, binarisation: str = "zero_alpha"):
     """Four stages of two blocks of two 3x3 convolutions; first and last layer float, the others binary.
 
     Choices: "stem", the stream's channels up to the first downsampling block; "stageN/stream" for N in 2..4, the
@@ -23,14 +23,15 @@ def resnet18(choose, *, input_shape=(32, 32, 3), classes=10, base: int | None = 
       input_shape: Height, width, channels. Above 64 pixels the ImageNet form: 7x7 stem of stride 2, then a max pool.
       classes: Units of the last layer.
       base: Channels of the first stage. Default: 16 (the paper's CIFAR form, a quarter), 64 in the ImageNet form.
-      binary: False gives the network in full precision: ReLU for the quantisers, float kernels under the same names.
+      binarisation: "zero_alpha" ({0, alpha} activations, standardised kernels), "sign" (both -1 and +1), or "float":
+        full precision, with ReLU for the quantisers and float kernels under the same names. Default: "zero_alpha".
 
     Returns:
       Functional model from images to logits `[batch, classes]`, float32.
     """
     large = input_shape[0] > _LARGEST_CIFAR_FORM
     base = base or (64 if large else 16)
-    quantize, convolution = blocks(binary)
+    quantize, convolution = blocks(binarisation)
     inputs = tf.keras.Input(input_shape)
     stream = choose("stem", base)
     x = FloatConv2D(stream, 7 if large else 3, 2 if large else 1, name="stem")(inputs)

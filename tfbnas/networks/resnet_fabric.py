@@ -7,8 +7,9 @@ from typing import Any
 import tensorflow as tf
 
 from tfbnas.errors import UserError
-from tfbnas.layers import BatchNormalization, Dense, FloatConv2D, blocks
+from tfbnas.layers import BatchNormalization, Dense, blocks
 from tfbnas.networks.graph import NetworkGraph
+from tfbnas.networks.modules import stem, total
 
 _GROUPS = 3
 
@@ -21,7 +22,7 @@ def resnet_fabric(
     n: int = 3,
     base: int = 16,
     links: bool = True,
-    binary: bool = True,
+    binarisation: str = "zero_alpha",
 ) -> tf.keras.Model:
     """Three groups of `n` basic blocks; blocks of the later groups also read blocks of the group before, mirrored.
 
@@ -37,8 +38,9 @@ def resnet_fabric(
       n: Blocks of a group. Default 3.
       base: Channels of the first group; the others have twice and four times as many. Default 16.
       links: False describes the plain ResNet. Default: True.
-      binary: False gives the network of the paper in full precision: convolution, normalisation, ReLU. True puts a
-        quantiser in front of every convolution of a block and keeps the stream real-valued, without ReLU.
+      binarisation: "zero_alpha" ({0, alpha} activations, standardised kernels) or "sign" (both -1 and +1): a quantiser
+        stands in front of every convolution of a block, and the stream stay real-valued, without ReLU. Or
+        "float": the network of the paper in full precision. Default: "zero_alpha".
 
     Raises:
       UserError: A choice is neither true nor false, or no path is left from input to output.
@@ -46,12 +48,20 @@ def resnet_fabric(
     Returns:
       Functional model from images to logits `[batch, classes]`, float32.
     """
-    graph = resnet_fabric_graph(input_shape=input_shape, classes=classes, n=n, base=base, links=links, binary=binary)
+    graph = resnet_fabric_graph(
+        input_shape=input_shape, classes=classes, n=n, base=base, links=links, binarisation=binarisation
+    )
     return graph.build(choose, input_shape=input_shape, name="resnet_fabric")
 
 
 def resnet_fabric_graph(
-    *, input_shape=(32, 32, 3), classes=10, n: int = 3, base: int = 16, links: bool = True, binary: bool = True
+    *,
+    input_shape=(32, 32, 3),
+    classes=10,
+    n: int = 3,
+    base: int = 16,
+    links: bool = True,
+    binarisation: str = "zero_alpha",
 ) -> NetworkGraph:
     """The graph of `resnet_fabric`; the arguments are the same.
 
@@ -61,7 +71,7 @@ def resnet_fabric_graph(
     if n < 1 or base < 1:
         raise UserError(f"Expected `n` and `base` of resnet_fabric to be positive. Received: n={n}, base={base}.")
     graph = NetworkGraph()
-    last = graph.add("stem", _stem, base, binary)
+    last = graph.add("stem", stem, base, binarisation)
     before: list[int] = []
     for group in range(1, _GROUPS + 1):
         channels = base * 2 ** (group - 1)
@@ -71,12 +81,14 @@ def resnet_fabric_graph(
         for block in range(n):
             scope, choice = f"group{group}_block{block}", f"group{group}/block{block}"
             stride = 2 if group > 1 and block == 0 else 1
-            body = graph.add(f"{scope}_body", _body, channels, stride, binary, inputs=[last], choice=f"{choice}/body")
+            body = graph.add(
+                f"{scope}_body", _body, channels, stride, binarisation, inputs=[last], choice=f"{choice}/body"
+            )
             if stride == 1:
                 skip = graph.add(f"{scope}_skip", _identity, inputs=[last], cost=0, choice=f"{choice}/skip")
             else:
                 skip = graph.add(
-                    f"{scope}_skip", _projection, channels, stride, binary, inputs=[last], choice=f"{choice}/skip"
+                    f"{scope}_skip", _projection, channels, stride, binarisation, inputs=[last], choice=f"{choice}/skip"
                 )
             inputs = []
             for source in _linked(n, block) if links and group > 1 else []:
@@ -91,12 +103,12 @@ def resnet_fabric_graph(
                             make,
                             channels,
                             reduction,
-                            binary,
+                            binarisation,
                             inputs=[before[source + 1]],
                             choice=f"{choice}/{origin}",
                         )
                     )
-            last = graph.add(scope, _total, binary, inputs=[*inputs, skip, body])
+            last = graph.add(scope, total, binarisation, inputs=[*inputs, skip, body])
             here.append(last)
         before = here
     graph.add("logits", _classifier, classes, inputs=[last])
@@ -117,15 +129,9 @@ def _identity(name: str, tensors: list[Any]) -> Any:
     return tensors[0]
 
 
-def _stem(name: str, tensors: list[Any], base: int, binary: bool) -> Any:
-    x = FloatConv2D(base, 3, name=name)(tensors[0])
-    x = BatchNormalization(name=f"{name}_bn")(x)
-    return x if binary else tf.keras.layers.ReLU(name=f"{name}_relu")(x)
-
-
-def _body(name: str, tensors: list[Any], channels: int, stride: int, binary: bool) -> Any:
-    quantize, convolution = blocks(binary)
-    x = quantize(name=f"{name}_step1")(tensors[0]) if binary else tensors[0]
+def _body(name: str, tensors: list[Any], channels: int, stride: int, binarisation: str) -> Any:
+    quantize, convolution = blocks(binarisation)
+    x = quantize(name=f"{name}_step1")(tensors[0]) if binarisation != "float" else tensors[0]
     x = convolution(channels, 3, stride, name=f"{name}_conv1")(x)
     x = BatchNormalization(name=f"{name}_bn1")(x)
     x = quantize(name=f"{name}_step2")(x)
@@ -133,16 +139,11 @@ def _body(name: str, tensors: list[Any], channels: int, stride: int, binary: boo
     return BatchNormalization(name=f"{name}_bn2")(x)
 
 
-def _projection(name: str, tensors: list[Any], channels: int, stride: int, binary: bool) -> Any:
-    quantize, convolution = blocks(binary)
-    x = quantize(name=f"{name}_step")(tensors[0]) if binary else tensors[0]
+def _projection(name: str, tensors: list[Any], channels: int, stride: int, binarisation: str) -> Any:
+    quantize, convolution = blocks(binarisation)
+    x = quantize(name=f"{name}_step")(tensors[0]) if binarisation != "float" else tensors[0]
     x = convolution(channels, 1, stride, name=f"{name}_conv")(x)
     return BatchNormalization(name=f"{name}_bn")(x)
-
-
-def _total(name: str, tensors: list[Any], binary: bool) -> Any:
-    x = tf.keras.layers.Add(name=f"{name}_add")(tensors) if len(tensors) > 1 else tensors[0]
-    return x if binary else tf.keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
 def _classifier(name: str, tensors: list[Any], classes: int) -> Any:

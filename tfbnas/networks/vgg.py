@@ -11,7 +11,9 @@ from tfbnas.layers import BatchNormalization, Dense, FloatConv2D, blocks
 _LAYERS = ((1, True), (2, True), (4, False), (4, True), (8, False), (8, True), (8, False), (8, True))
 
 
-def vgg11(choose, *, input_shape=(32, 32, 3), classes=10, base: int = 16, binary: bool = True) -> tf.keras.Model:
+def vgg11(
+    choose, *, input_shape=(32, 32, 3), classes=10, base: int = 16, binarisation: str = "zero_alpha"
+) -> tf.keras.Model:
     """Eight convolutions and one dense layer; first and last layer float, the others binary.
 
     The pools stand between convolution and normalisation: there they commute with the constants that the deploy form
@@ -22,7 +24,8 @@ def vgg11(choose, *, input_shape=(32, 32, 3), classes=10, base: int = 16, binary
       input_shape: Height, width, channels; height and width at least 32.
       classes: Units of the last layer.
       base: Channels of the first convolution. Default 16, the paper's CIFAR form (a quarter of ImageNet's 64).
-      binary: False gives the network in full precision: ReLU for the quantisers, float kernels under the same names.
+      binarisation: "zero_alpha" ({0, alpha} activations, standardised kernels), "sign" (both -1 and +1), or "float":
+        full precision, with ReLU for the quantisers and float kernels under the same names. Default: "zero_alpha".
 
     Raises:
       UserError: The images are smaller.
@@ -35,7 +38,7 @@ def vgg11(choose, *, input_shape=(32, 32, 3), classes=10, base: int = 16, binary
             f"Expected images of at least 32x32 pixels for vgg11, which halves them five times. Received: "
             f"{input_shape[0]}x{input_shape[1]}; scale them (--data.image_size 32) or use resnet18."
         )
-    quantize, convolution = blocks(binary)
+    quantize, convolution = blocks(binarisation)
     inputs = x = tf.keras.Input(input_shape)
     for index, (multiple, pool) in enumerate(_LAYERS, start=1):
         channels = choose(f"conv{index}", base * multiple)

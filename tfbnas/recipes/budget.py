@@ -101,7 +101,8 @@ class BudgetSettings:
         own = getattr(self, self.cost) if self.cost in OWN_LIMITS else None
         if own is None and self.limit is None:
             raise UserError(
-                f"Expected `budget.{self.limit_option}`, in {self.unit}, with --budget.cost {self.cost}. Received: none."
+                f"Expected `budget.{self.limit_option}`, in {self.unit}, with --budget.cost {self.cost}. "
+                "Received: none."
             )
         if own is not None and self.limit is not None:
             raise UserError(

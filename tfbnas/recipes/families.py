@@ -71,9 +71,7 @@ class NetworkSettings:
 
     segmentation: ClassVar[bool] = False
     baselines: ClassVar[type] = WidthBaselines
-    renamed: ClassVar[dict[str, str]] = {
-        "binary": "network.binarisation, which is zero_alpha for true and float for false"
-    }
+    RENAMED: ClassVar[dict[str, str]] = {"binary": "binarisation (zero_alpha for true, float for false)"}
 
     @property
     def is_own(self) -> bool:

@@ -41,6 +41,7 @@ class DataSettings:
       validation_split: Name of a split on which the networks of a sweep are compared; null for none.
       held_out: Training images kept for that, where there is no such split; 0 for none.
       memory_limit: Bytes of decoded images above which they are streamed instead of kept in memory.
+      padding: Pixels added on each side before the random crop of training; null for an eighth of the shorter side.
     """
 
     name: str = "cifar10-quick"
@@ -51,6 +52,7 @@ class DataSettings:
     validation_split: str | None = None
     held_out: int = 0
     memory_limit: int = 2**30
+    padding: int | None = None
 
     def check(self) -> None:
         require_range("data", 0, None, held_out=self.held_out)

@@ -1,4 +1,4 @@
-"""A recipe: one method on one network family, as a program. TensorFlow is not imported before the settings are right."""
+"""A recipe: one method on one network family, as a program. Its settings need no TensorFlow."""
 
 from __future__ import annotations
 

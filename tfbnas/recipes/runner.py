@@ -11,6 +11,7 @@ from tfbnas import data, networks, precision, report
 from tfbnas.architecture import Architecture
 from tfbnas.costs import MIB
 from tfbnas.errors import UserError
+from tfbnas.files import read_json, write_json
 from tfbnas.recipes.comparisons import comparisons
 from tfbnas.recipes.context import Context, say
 from tfbnas.recipes.devices import Devices, together
@@ -21,9 +22,12 @@ from tfbnas.recipes.searching import check_feasible, search_stage
 from tfbnas.recipes.settings import Command
 from tfbnas.recipes.training import Training, train_stage
 from tfbnas.results import TrainingResult
-from tfbnas.run import STAGES
+from tfbnas.run import STAGES, RunDirectory
 from tfbnas.search.registry import Method
 from tfbnas.tables import table
+
+DATA = "data.json"
+"""Fingerprint of the images of a run."""
 
 
 def run(command: Command[Any], method: Method) -> None:
@@ -37,7 +41,11 @@ def run(command: Command[Any], method: Method) -> None:
       UserError: The settings do not fit the data, the network, or each other. Nothing is written then.
     """
     with together(command.settings) as devices:
-        settings = replace(command.settings, precision=precision.resolve(command.settings.precision))
+        settings = replace(
+            command.settings,
+            precision=precision.resolve(command.settings.precision),
+            data=data.absolute(command.settings.data),
+        )
         images = load_data(settings.data, segmentation=settings.network.segmentation)
         template = whole(method, settings, images)
         check_feasible(method, template, images, settings)
@@ -111,8 +119,20 @@ def open_run(
     settings = command.settings
     with devices.open_directory(command.run_dir, command.to_dict()) as directory:
         directory.log(event="start", preset=command.preset)
+        _check_images(directory, images, devices)
         say(f"run directory: {directory.path} (to go on after an interruption: --run_dir {directory.path})")
         yield Context(directory, settings, images, template, method, budgets(settings.budget), devices)
+
+
+def _check_images(run: RunDirectory, images: data.ImageData, devices: Devices) -> None:
+    """Notes which images a new run has; refuses to go on with others."""
+    if not devices.is_chief:
+        return
+    file = run.path / DATA
+    if file.exists():
+        data.check_unchanged(read_json(file), images.fingerprint, name=images.name)
+    else:
+        write_json(file, images.fingerprint)
 
 
 def finish(context: Context) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
 from tfbnas.errors import UserError, nearest
-from tfbnas.recipes.schema import OPTIONS, Schema
+from tfbnas.recipes.schema import OPTIONS, Given, Schema
 from tfbnas.run import SETTINGS
 from tfbnas.serialization import dump_yaml, load_yaml, plain
 
@@ -129,36 +129,33 @@ def parse(
     """
     recipe = program.split()[-1].split(".")[-1]
     schema = Schema(settings_class)
-    arguments, wants_help, wants_config = _tokens(argv, schema)
-    options = {name: arguments.pop(name, None) for name in OPTIONS}
+    options, arguments, flags = _tokens(argv, schema)
     try:
-        preset, values = _base(schema, recipe, options, presets)
+        preset, given = _base(schema, recipe, options, presets)
     except UserError:
-        if not wants_help:
+        if "help" not in flags:
             raise
-        preset, values = DEFAULT_PRESET, schema.defaults()
-    if wants_help:
-        print(schema.help(values, program, description, list(presets)), end="")
+        preset, given = DEFAULT_PRESET, {}
+    if "help" in flags:
+        print(schema.help(given, program, description, list(presets)), end="")
         sys.exit(0)
-    for key, text in arguments.items():
-        values[key] = schema.value_of_text(key, text)
-    settings = schema.build(values)
+    settings = schema.build({**given, **arguments})
     if checked:
         check(settings)
-    name = Path(options["config"]).stem if options["config"] else preset
-    run_dir = options["run_dir"] or default_run_dir(recipe, preset if name == Path(SETTINGS).stem else name)
+    name = Path(options["config"]).stem if "config" in options else preset
+    run_dir = options.get("run_dir") or default_run_dir(recipe, preset if name == Path(SETTINGS).stem else name)
     command = Command(recipe, preset, Path(run_dir), settings)
-    if wants_config:
+    if "print_config" in flags:
         print(dump_yaml(command.to_dict()), end="")
         sys.exit(0)
     return command
 
 
 def _base(
-    schema: Schema, recipe: str, options: Mapping[str, str | None], presets: Mapping[str, str | os.PathLike]
-) -> tuple[str, dict[str, Any]]:
+    schema: Schema, recipe: str, options: Mapping[str, str], presets: Mapping[str, str | os.PathLike]
+) -> tuple[str, dict[str, Given]]:
     """Name of the preset, and the values before the command line's settings."""
-    preset, config, run_dir = (options[name] for name in ("preset", "config", "run_dir"))
+    preset, config, run_dir = (options.get(name) for name in ("preset", "config", "run_dir"))
     if not preset and not config and run_dir and (Path(run_dir) / SETTINGS).exists():
         config = str(Path(run_dir) / SETTINGS)
     named, configured = schema.read(config, recipe) if config else (None, {})
@@ -168,20 +165,17 @@ def _base(
         raise UserError(
             f"Expected {where} to be one of {', '.join(presets)}. Received: {name!r}.{nearest(name, presets)}"
         )
-    return name, {**schema.defaults(), **schema.read(presets[name], recipe)[1], **configured}
+    return name, {**schema.read(presets[name], recipe)[1], **configured}
 
 
-def _tokens(argv: Sequence[str], schema: Schema) -> tuple[dict[str, str], bool, bool]:
-    """Name and text of each argument, and whether help or the settings are asked for."""
-    rest, arguments, wants_help, wants_config = list(argv), {}, False, False
+def _tokens(argv: Sequence[str], schema: Schema) -> tuple[dict[str, str], dict[str, Given], set[str]]:
+    """The texts of the options, those of the settings, and which of `help` and `print_config` are asked for."""
+    rest, options, settings, flags = list(argv), {}, {}, set()
     while rest:
         token = rest.pop(0)
         name, equals, text = token.removeprefix("--").partition("=")
-        if token in ("-h", "--help"):
-            wants_help = True
-            continue
-        if token == "--print_config":
-            wants_config = True
+        if token in ("-h", "--help", "--print_config"):
+            flags.add("help" if token == "-h" else name)
             continue
         if not token.startswith("--"):
             raise UserError(f"Expected arguments of the form --name value. Received: {token!r}.")
@@ -191,8 +185,11 @@ def _tokens(argv: Sequence[str], schema: Schema) -> tuple[dict[str, str], bool, 
             if not rest or rest[0].startswith("--"):
                 raise UserError(f"Expected a value after --{name}. Received: {rest[0] if rest else 'nothing'}.")
             text = rest.pop(0)
-        arguments[name] = text
-    return arguments, wants_help, wants_config
+        if name in OPTIONS:
+            options[name] = text
+        else:
+            settings[name] = Given(text, f"`--{name}`")
+    return options, settings, flags
 
 
 def check(settings: Any) -> None:
@@ -208,11 +205,6 @@ def check(settings: Any) -> None:
 def to_dict(settings: Any) -> dict[str, Any]:
     """The complete settings as nested dictionaries of JSON values."""
     return plain(dataclasses.asdict(settings))
-
-
-def to_yaml(settings: Any) -> str:
-    """The complete settings as YAML, which `--config` reads."""
-    return dump_yaml(to_dict(settings))
 
 
 def default_run_dir(recipe: str, preset: str) -> Path:

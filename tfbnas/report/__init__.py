@@ -10,6 +10,6 @@ or on the command line, for instance after a benchmark: `python -m tfbnas.report
 
 from tfbnas.report.page import write
 from tfbnas.report.reading import read
-from tfbnas.report.results import uncertainty
+from tfbnas.report.trained import uncertainty
 
 __all__ = ["read", "uncertainty", "write"]

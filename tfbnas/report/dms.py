@@ -1,18 +1,22 @@
-"""Differentiable dimension search (DMS) in the report: the paper's table and the search's own figures."""
+"""Differentiable dimension search (DMS) in the report: the paper's table, and best-effort initialisation."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from tfbnas.report import dms_figures as draw
-from tfbnas.report.parts import Figure, Method, Published
-from tfbnas.report.reading import MIB, Run
+from matplotlib.figure import Figure as Canvas
 
-SOURCE = "the paper (DMS: Differentiable Dimension Search for Binary Neural Networks, table 1)"
+from tfbnas.report import style
+from tfbnas.report.figure import Figure
+from tfbnas.report.methods import Method, Published
+from tfbnas.report.reading import Run
+from tfbnas.report.values import MIB, rows_of, series
+from tfbnas.results import Role
 
+WITHOUT = "search-no-bei"
 # Test accuracy on CIFAR-10 in percent and parameters in MiB, as printed in table 1 of the paper.
-_WIDTHS = ("uniform-1.00", "uniform-2.00", "uniform-3.00", "uniform-4.00")
 TABLE = {
     "vgg11": {
         "Full precision": (88.10, 2.20),
@@ -33,20 +37,29 @@ TABLE = {
         "DMS-B": (92.70, 0.84),
     },
 }
+# The trained networks that stand beside a row.
+KEYS = {f"BNN {ratio}×": f"uniform-{ratio}.00" for ratio in (1, 2, 3, 4)}
 # Memory_target in MiB, appendix B.2.1 of the paper.
 BUDGETS = {"DMS-A": 0.12, "DMS-B": 1.0}
 
 
 def published(run: Run) -> list[Published]:
     """The paper's rows for the run's network; the run's search stands beside the row of the nearer budget."""
-    table = TABLE.get(run.network, {})
-    if "cifar10" not in run.dataset.replace("-", "").lower() or "cifar100" in run.dataset.replace("-", "").lower():
+    data = run.dataset.replace("-", "").lower()
+    if "cifar10" not in data or "cifar100" in data:
         return []
-    budget = (run.budget or 0.12 * MIB) / MIB
-    nearest = min(BUDGETS, key=lambda name: abs(math.log(max(budget, 1e-9) / BUDGETS[name])))
-    keys = {f"BNN {i + 1}×": key for i, key in enumerate(_WIDTHS)} | {nearest: "searched"}
-    rows = [Published(label, keys.get(label, ""), *values) for label, values in table.items()]
-    return sorted(rows, key=lambda row: (row.key != "searched", row.memory))
+    limits = [cost.limit / MIB for cost in run.costs[:1] if cost.name == "memory"] or [BUDGETS["DMS-A"]]
+    nearest = min(BUDGETS, key=lambda name: abs(math.log(max(limits[0], 1e-9) / BUDGETS[name])))
+    keys = KEYS | {nearest: "searched"}
+    rows = [
+        Published(label, _role(label), *values, key=keys.get(label, ""))
+        for label, values in TABLE.get(run.network, {}).items()
+    ]
+    return sorted(rows, key=lambda row: (row.label != nearest, row.memory))
+
+
+def _role(label: str) -> Role:
+    return "searched" if label in BUDGETS else "baseline" if label in KEYS else "reference"
 
 
 def remarks(run: Run) -> list[str]:
@@ -66,89 +79,74 @@ def remarks(run: Run) -> list[str]:
 
 
 def figures(run: Run) -> Sequence[Figure]:
-    """The search's figures, as far as its history has their numbers."""
-    history = run.rounds
-    if not history:
+    """The training error, as far as the history has it."""
+    if not errors(run.history)[0]:
         return []
-    found = []
-    if draw.final_choices(run):
-        found.append(
-            Figure(
-                "channels",
-                "Channels per layer",
-                "Output channels that the search chose for each group of layers, beside the uniform network at 1×, "
-                "with the expansion ratio μ on the right. Layers in the order of the network, from the image to "
-                "the classes. Mirrors figure 4 of the paper.",
-                lambda narrow: draw.channels(run, narrow),
-            )
+    other = (
+        "With best-effort initialisation the common channels keep their weights; without it every round starts anew."
+        if WITHOUT in run.searches
+        else "Best-effort initialisation keeps the weights of the common channels from round to round."
+    )
+    lines = "Pale vertical lines mark where a new round changes the widths. " if boundaries(run.history) else ""
+    caption = "Error on the training half, as the mean over each epoch while the weights were trained. "
+    return [
+        Figure(
+            "training-error",
+            "Training error during the search",
+            f"{caption}{lines}{other} Mirrors figure 3 of the paper.",
+            lambda narrow: training_error(run, narrow),
         )
-        found.append(
-            Figure(
-                "ratios",
-                "Expansion ratios during the search",
-                "Each choice's μ over the rounds, with a band of ± σ: the distribution narrows as σ is deflated. "
-                "The dotted line is the width of the uniform network (1×); the number is the final μ.",
-                lambda narrow: draw.ratios(run, narrow),
-            )
-        )
-    if draw.errors(history)[0]:
-        compared = "search-no-bei" in run.searches
-        found.append(
-            Figure(
-                "training-error",
-                "Training error during the search",
-                "Error on the training half, as the mean over each epoch while the weights were trained. "
-                + (
-                    "Pale vertical lines mark where a new round changes the widths. "
-                    if draw.boundaries(history)
-                    else ""
-                )
-                + (
-                    "With best-effort initialisation the common channels keep their weights; without it every "
-                    "round starts anew. "
-                    if compared
-                    else "Best-effort initialisation keeps the weights of the common channels from round to round. "
-                )
-                + "Mirrors figure 3 of the paper.",
-                lambda narrow: draw.training_error(run, narrow),
-            )
-        )
-    if any(cost is not None for cost in run.expected_cost):
-        goal = run.goal.name
-        what = {
-            "memory": "Memory that the network is expected to take with widths drawn from the present distributions, ",
-            "latency": "Time that one inference is expected to take with widths drawn from the present distributions, "
-            "as the device's latency table predicts it (a model, not a measurement), ",
-        }
-        found.append(
-            Figure(
-                "cost",
-                f"Expected {goal} against the budget",
-                what.get(goal, f"Expected {goal}, ") + "after each round. The penalty acts only above the budget. "
-                "The axis need not begin at zero. The paper has no such figure.",
-                lambda narrow: draw.cost(run, narrow),
-            )
-        )
-    if draw.distributions(run):
-        found.append(
-            Figure(
-                "candidates",
-                "The distribution and its candidates",
-                f"The expansion ratio of {draw.most_moved(run)}, the choice whose μ moved most, as a logistic "
-                "density at the first and the last round. The bars are the three candidates μ − 0.8σ, μ, μ + 0.8σ, "
-                "each as wide as the range it stands for (2Δ = 0.8σ) and as large as the probability of that "
-                "range; p̂ is its share among the three. Mirrors figure 1 of the paper.",
-                lambda narrow: draw.candidates(run, narrow),
-            )
-        )
-    return found
+    ]
+
+
+def errors(history: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float], list[float]]:
+    """Epochs of the weights from 1, training error in percent, and the epoch after which each round ended."""
+    x: list[float] = []
+    y: list[float] = []
+    ends = [0.0]
+    for row in history:
+        epochs = rows_of(row.get("epochs")) or [{**row, "epoch": 1}]
+        at, accuracy = series([{**one, "epoch": i} for i, one in enumerate(epochs, start=1)], "accuracy")
+        x += [ends[-1] + epoch for epoch in at]
+        y += [100 * (1 - value) for value in accuracy]
+        ends.append(ends[-1] + len(epochs))
+    return x, y, ends[1:]
+
+
+def boundaries(history: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Epochs after which the widths change, where lines at them are neither everywhere nor too dense."""
+    ends = errors(history)[2]
+    return ends[:-1] if 1 < len(ends) <= 60 and ends[-1] > len(ends) else []
+
+
+def training_error(run: Run, narrow: bool) -> Canvas:
+    """Training error over the epochs of weights, with and without best-effort initialisation (figure 3)."""
+    figure, (axis,) = style.canvas(narrow, 260 if narrow else 300)
+    for end in boundaries(run.history):
+        axis.axvline(end + 0.5, color=style.COLORS["rule"], lw=0.8)
+    for stage, color, word in ((WITHOUT, "second", "Without"), ("search", "accent", "With")):
+        if stage in run.searches:
+            x, y, _ = errors(run.searches[stage].history)
+            style.line(axis, x, y, color, f"{word} best-effort initialisation", gid=f"error:{stage}")
+    axis.set_xlabel("Epoch of weights" if any(row.get("epochs") for row in run.history) else "Round")
+    axis.set_ylabel("Training error (%)")
+    style.whole_numbers(axis)
+    style.below(figure, axis, columns=1 if narrow else 2, last_first=True)
+    return figure
 
 
 METHOD = Method(
-    name="DMS",
-    title="Differentiable dimension search",
-    source=SOURCE,
-    published=published,
-    remarks=remarks,
+    epochs="rounds",
+    neutral=1.0,
+    captions={
+        "channels": "Mirrors figure 4 of the paper.",
+        "choices": "The band is μ ± σ: the distribution narrows as σ is deflated. The dotted line is the width of the "
+        "uniform network (1×).",
+        "cost": "The penalty acts only above the budget. The paper has no such figure.",
+        "candidates": "The candidates are μ − 0.8σ, μ and μ + 0.8σ. Mirrors figure 1 of the paper.",
+    },
     figures=figures,
+    published=published,
+    table="table 1",
+    remarks=remarks,
 )

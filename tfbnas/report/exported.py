@@ -9,9 +9,9 @@ from typing import Any
 from matplotlib.figure import Figure as Canvas
 
 from tfbnas.report import bars, latency, style
-from tfbnas.report.parts import Figure
-from tfbnas.report.reading import Run, mapping, number, rows_of
-from tfbnas.report.results import percent, size
+from tfbnas.report.figure import Figure
+from tfbnas.report.reading import Run
+from tfbnas.report.values import mapping, number, percent, rows_of, size
 
 _HEADS = {
     "layer": "Layer",

@@ -14,8 +14,9 @@ from typing import Any
 from matplotlib.figure import Figure as Canvas
 
 from tfbnas.report import bars, style
-from tfbnas.report.parts import Figure
-from tfbnas.report.reading import Run, mapping, number, rows_of
+from tfbnas.report.figure import Figure
+from tfbnas.report.reading import Run
+from tfbnas.report.values import mapping, number, rows_of
 
 _ARM = ("aarch64", "arm64", "armv8l", "armv8")
 _FIRST = "raspberry_pi_4b"

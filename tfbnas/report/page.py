@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import datetime
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
 
 import tfbnas
 from tfbnas.files import write_text
-from tfbnas.report import exported, latency, results, style, summary
-from tfbnas.report.methods import method_named
-from tfbnas.report.parts import Figure, Method, Published
-from tfbnas.report.reading import Run, number, read
-
-_PHONE = "phone"
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure as the template needs it; `failure` instead of drawings where it could not be drawn."""
-
-    name: str
-    title: str
-    caption: str
-    wide: Markup
-    phone: Markup
-    failure: str = ""
+from tfbnas.report import choices, exported, fabric, history, latency, summary, trained, widths
+from tfbnas.report.figure import Figure, Plot, plots
+from tfbnas.report.methods import Method, Published, method_named
+from tfbnas.report.reading import Run, read
+from tfbnas.report.values import duration
 
 
 def write(run_directory: Path) -> Path:
@@ -45,14 +30,14 @@ def write(run_directory: Path) -> Path:
       The path of report.html.
 
     Raises:
-      UserError: There is no such directory, or the disk is full.
+      UserError: There is no such directory, its results are of another format, or the disk is full.
     """
     run = read(Path(run_directory))
     method = method_named(run.method)
     published = list(method.published(run))
     drawn = {
-        "results": plots(run.path, results.figures(run, published, method.source)),
-        "search": plots(run.path, method.figures(run)),
+        "results": plots(run.path, trained.figures(run, method, published)),
+        "search": plots(run.path, figures(run, method)),
         "export": plots(run.path, exported.figures(run)),
         "latency": plots(run.path, latency.figures(run)),
     }
@@ -61,28 +46,13 @@ def write(run_directory: Path) -> Path:
     return page
 
 
-def plots(path: Path, figures: Sequence[Figure]) -> list[Plot]:
-    """Draws each figure twice, for the page and for a phone, and writes the first as a file into `path`/plots."""
-    drawn = []
-    for figure in figures:
-        try:
-            wide, phone = style.svg(figure.draw), style.svg(figure.draw, narrow=True)
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            # One damaged file must not cost the reader all other figures of a long run.
-            logging.getLogger(__name__).warning("Figure %s could not be drawn.", figure.name, exc_info=True)
-            drawn.append(Plot(figure.name, figure.title, "", Markup(), Markup(), f"{type(error).__name__}: {error}"))
-            continue
-        write_text(path / "plots" / f"{figure.name}.svg", style.standalone(wide, title=figure.title))
-        drawn.append(
-            Plot(
-                figure.name,
-                figure.title,
-                figure.caption,
-                Markup(style.inline(wide, prefix=figure.name, label=figure.title)),
-                Markup(style.inline(phone, prefix=f"{figure.name}-{_PHONE}", label=figure.title)),
-            )
-        )
-    return drawn
+def figures(run: Run, method: Method) -> list[Figure]:
+    """The figures of a search: those of every method, with what the method says of them, and its own."""
+    shared = [*fabric.figures(run), *widths.figures(run, method), *choices.figures(run, method)]
+    found = [*shared, *method.figures(run), *history.costs(run, method), *history.numbers(run, method)]
+    found += choices.candidates(run, method)
+    more = method.captions
+    return [replace(one, caption=" ".join(filter(None, (one.caption, more.get(one.name))))) for one in found]
 
 
 def environment() -> jinja2.Environment:
@@ -96,6 +66,11 @@ def environment() -> jinja2.Environment:
     )
 
 
+def written() -> str:
+    """The time, as a page tells when it was written."""
+    return datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+
+
 def _render(run: Run, method: Method, published: Sequence[Published], plots: dict[str, list[Plot]]) -> str:
     numbered = {figure.name: i for i, figure in enumerate((p for part in plots.values() for p in part), start=1)}
     return (
@@ -107,14 +82,12 @@ def _render(run: Run, method: Method, published: Sequence[Published], plots: dic
             title=summary.title(run, method),
             lead=summary.lead(run, method),
             tiles=summary.tiles(run),
-            stages=summary.stages(run),
-            rows=results.table(run, published),
+            stages=summary.stages(run, method),
+            table=trained.table(run, published),
             compared=bool(published),
-            epochs=results.common_epochs(run),
-            classified=results.classified(run),
-            uncertainty=results.uncertainty(run),
-            remarks=method.remarks(run),
-            search_time=results.duration(number(run.search.get("seconds"))),
+            uncertainty=trained.uncertainty(run),
+            remarks=[*trained.limits(run), *method.remarks(run)],
+            search_time=duration(run.search.seconds or None) if run.search else "",
             plots=plots,
             numbered=numbered,
             audit=exported.audit(run),
@@ -126,6 +99,6 @@ def _render(run: Run, method: Method, published: Sequence[Published], plots: dic
             time_notes=latency.notes(run),
             commands=summary.commands(run),
             version=tfbnas.__version__,
-            written=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+            written=written(),
         )
     )

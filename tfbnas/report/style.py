@@ -168,6 +168,33 @@ def labels(names: Sequence[str], *, longest: int) -> list[str]:
     return [clean(name, longest=longest) for name in names]
 
 
+def line(axis: Axes, x: Sequence[float], y: Sequence[float], color: str, label: str | None = None, **look: Any) -> None:
+    """A line in a colour of `COLORS`; dots where it has too few points to be seen."""
+    marker = "o" if len(x) < 3 else None
+    axis.plot(x, y, **{"color": COLORS[color], "marker": marker, "label": label, "lw": 1.6, "ms": 4, **look})
+
+
+def limit(axis: Axes, value: float, label: str) -> None:
+    """The dashed line of a budget."""
+    axis.axhline(value, color=COLORS["second"], lw=1.3, ls=(0, (5, 3)), gid="budget", label=label)
+
+
+def epochs(axis: Axes, name: str, warm_up: int) -> None:
+    """The x axis of epochs, which are called `name`, with the end of a warm-up of so many."""
+    axis.set_xlabel(name.capitalize())
+    if warm_up:
+        end = warm_up + 0.5
+        axis.axvline(end, color=COLORS["faint"], lw=0.9, gid="warm-up")
+        note(axis, "Warm-up", (end, 0), (-5, 6), xycoords=("data", "axes fraction"), ha="right", va="bottom")
+    whole_numbers(axis)
+
+
+def note(axis: Axes, text: str, point: tuple[float, float], offset: tuple[float, float], **look: Any) -> None:
+    """Small print beside a point, `offset` points from it."""
+    shown = {"fontsize": 11, "color": COLORS["muted"], "va": "center", **look}
+    axis.annotate(clean(text, longest=60), point, offset, textcoords="offset points", **shown)
+
+
 def whole_numbers(axis: Axes) -> None:
     """Ticks of the x axis only at whole numbers from 1: there is no round 2.5 and no epoch 0."""
     low, high = axis.get_xlim()
@@ -178,8 +205,8 @@ def whole_numbers(axis: Axes) -> None:
         axis.set_xlim(low - 0.5, high + 0.5)
 
 
-def memory_axis(axis: Axes, values: Sequence[float]) -> None:
-    """A logarithmic x axis of MiB with plain decimals as ticks, spread over `values` (MiB)."""
+def cost_axis(axis: Axes, values: Sequence[float]) -> None:
+    """A logarithmic x axis with plain decimals as ticks, spread over `values`."""
     low, high = min(values) / 1.5, max(values) * 1.5
     axis.set_xscale("log")
     axis.set_xlim(low, high)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from tfbnas.report import exported, latency, results
-from tfbnas.report.parts import Method
-from tfbnas.report.reading import Run, mapping, number
+from tfbnas.report import exported, latency, trained
+from tfbnas.report.history import expected
+from tfbnas.report.methods import Method
+from tfbnas.report.reading import Run
+from tfbnas.report.values import amount, cost_name, count, duration, mib, number, percent, shown, size
 
 _NETWORKS = {"resnet18": "ResNet-18", "vgg11": "VGG-11", "resnet_fabric": "ResNet Fabric", "cnf": "CNF"}
-# A search that still runs has no architecture: then the recipe's name tells the network.
+# A search that has not begun has no result: then the recipe's name tells the network.
 _NETWORKS |= {"cnf_segmentation": "CNF"}
 _DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet2012": "ImageNet", "mnist": "MNIST"}
 _DATASETS |= {"cifar10-quick": "a small part of CIFAR-10", "cifar10-shapes": "shapes drawn on CIFAR-10"}
@@ -37,9 +39,10 @@ class Stage:
 
 
 def title(run: Run, method: Method) -> str:
+    """What was searched, how, and on which data."""
     network = _NETWORKS.get(run.network, run.network) or "A network"
     data = data_name(run.dataset)
-    return f"{network}, searched with {method.name}" + (f" on {data}" if data else "")
+    return f"{network}, searched with {method.label}" + (f" on {data}" if data else "")
 
 
 def data_name(name: str) -> str:
@@ -49,97 +52,88 @@ def data_name(name: str) -> str:
 
 def lead(run: Run, method: Method) -> str:
     """The result in two sentences; "" while there is none."""
-    searched = run.training("searched")
-    if searched is None or searched.accuracy is None:
+    searched = run.searched
+    if searched is None or "accuracy" not in searched.test:
         return ""
-    text = f"{method.title} found a network that classifies {results.percent(searched.accuracy)} % of the test "
-    text += f"{results.classified(run)} correctly"
-    if searched.mean_iou is not None:
-        text += f" (mean IoU {results.percent(searched.mean_iou)} %)"
-    if searched.memory is not None:
-        text += f" in {results.mib(searched.memory)} MiB"
-    goal = run.goal
-    cost = _closed_cost(run)
-    if goal.name == "latency" and cost is not None:
-        text += f" and {latency.rough(cost)} ms{latency.on_device(run)}, as a model of the device predicts"
-    if cost is not None and goal.limit:
-        text += f", {100 * cost / goal.limit:.0f} % of its budget of {goal.limit / goal.scale:.3g} {goal.unit}"
-    text += "."
+    text = f"{method.title} found a network that classifies {percent(searched.test['accuracy'])} % of the test "
+    text += f"{trained.classified(run)} correctly"
+    if "mean_iou" in searched.test:
+        text += f" (mean IoU {percent(searched.test['mean_iou'])} %)"
+    found = [] if _limits_memory(run) or "paper" not in searched.memory else [f"{mib(searched.memory['paper'])} MiB"]
+    for cost in run.costs[:1]:
+        if (value := _closed_cost(run)) is not None:
+            model = f"{latency.on_device(run)}, as a model of the device predicts" if cost.name == "latency" else ""
+            used = f"{100 * value / cost.limit:.0f} % of its budget of {amount(cost, cost.limit)}"
+            found.append(f"{amount(cost, value)}{model}, {used}")
+    text += f" in {' and '.join(found)}." if found else "."
     parts: list[str] = []
-    for gain, other in results.gains(run)[:2]:
+    for gain, other in trained.gains(run)[:2]:
         points = f"{abs(gain):.1f} {'percentage points ' if not parts else ''}{'more' if gain >= 0 else 'less'}"
-        memory = f" ({results.mib(other.memory)} MiB)" if other.memory is not None else ""
-        parts.append(f"{points} than {results.described(other)}{memory}")
+        memory = f" ({mib(other.memory['paper'])} MiB)" if "paper" in other.memory else ""
+        parts.append(f"{points} than “{other.label}”{memory}")
     return text + (f" That is {' and '.join(parts)}." if parts else "")
 
 
 def tiles(run: Run) -> list[Tile]:
-    """Accuracy, memory against the budget, size of the file and time, as far as they are known."""
+    """Accuracy, the cost against its budget, memory, size of the file and time, as far as they are known."""
     found = []
-    searched = run.training("searched")
-    if searched and searched.accuracy is not None:
-        note = f"of the test {results.classified(run)}"
-        for gain, other in results.gains(run)[:1]:
-            note = f"{'+' if gain >= 0 else '−'}{abs(gain):.1f} points over {results.described(other)}"
-        found.append(Tile("Test accuracy", results.percent(searched.accuracy), "%", note))
-        if searched.mean_iou is not None:
-            found.append(Tile("Mean IoU", results.percent(searched.mean_iou), "%", "of the test images, over classes"))
-    goal = run.goal
-    closed = _closed_cost(run)
-    cost = closed if closed is not None else _expected_cost(run)
-    if cost is not None:
-        note = f"budget {goal.limit / goal.scale:.3g} {goal.unit}, " if goal.limit else ""
-        note += f"{100 * cost / goal.limit:.0f} % used" if goal.limit else ""
-        kind = (
-            "Predicted" if goal.name == "latency" and closed is not None else "" if closed is not None else "Expected"
-        )
-        name = {"multiply_adds": "multiply-adds"}.get(goal.name, goal.name.replace("_", " "))
-        found.append(Tile(f"{kind} {name}".strip().capitalize(), goal.text(cost), goal.unit, note))
-    if goal.name != "memory" and searched and searched.memory:
-        found.append(Tile("Memory", results.mib(searched.memory), "MiB", "as the paper counts"))
+    searched = run.searched
+    if searched and "accuracy" in searched.test:
+        note = f"of the test {trained.classified(run)}"
+        for gain, other in trained.gains(run)[:1]:
+            note = f"{'+' if gain >= 0 else '−'}{abs(gain):.1f} points over “{other.label}”"
+        found.append(Tile("Test accuracy", percent(searched.test["accuracy"]), "%", note))
+        if "mean_iou" in searched.test:
+            found.append(Tile("Mean IoU", percent(searched.test["mean_iou"]), "%", "of the test images, over classes"))
+    for cost in run.costs[:1]:
+        closed = _closed_cost(run)
+        value = closed if closed is not None else next(iter(expected(run, cost)[1][-1:]), None)
+        if value is not None:
+            kind = "Expected " if closed is None else "Predicted " if cost.name == "latency" else ""
+            name = f"{kind}{cost_name(cost)}"
+            note = f"budget {shown(cost, cost.limit)} {cost.unit}, {100 * value / cost.limit:.0f} % used"
+            unit = cost.unit if cost.unit != cost.name else ""
+            found.append(Tile(name[:1].upper() + name[1:], shown(cost, value), unit, note))
+    if searched and "paper" in searched.memory and not _limits_memory(run):
+        found.append(Tile("Memory", mib(searched.memory["paper"]), "MiB", "as the paper counts"))
     elif (time := latency.headline(run)) is not None:
         found.append(Tile(*time))
     stored = exported.file_size(run)
     if stored:
-        value, _, unit = results.size(stored).partition(" ")
-        found.append(Tile("model.tflite", value, unit, "audited and verified" if run.export else ""))
-    search = number(run.search.get("seconds"))
-    training = [t.seconds for t in run.trainings if t.seconds is not None]
+        value_text, _, unit = size(stored).partition(" ")
+        found.append(Tile("model.tflite", value_text, unit, "audited and verified" if run.export else ""))
+    search = run.search.seconds if run.search else 0.0
+    training = sum(one.seconds for one in run.trainings)
     if search or training:
-        parts = [f"search {results.duration(search)}"] if search is not None else []
-        parts += [f"training {results.duration(sum(training))}"] if training else []
+        parts = [f"search {duration(search)}"] if search else []
+        parts += [f"training {duration(training)}"] if training else []
         note = ", ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts)
-        found.append(Tile("Time", results.duration((search or 0.0) + sum(training)), "", note))
+        found.append(Tile("Time", duration(search + training), "", note))
     return found
 
 
+def _limits_memory(run: Run) -> bool:
+    return bool(run.costs) and run.costs[0].name == "memory"
+
+
 def _closed_cost(run: Run) -> float | None:
-    """What the network found costs, in the unit of the budget in the files."""
-    searched = run.training("searched")
-    if run.goal.name == "memory" and searched and searched.memory:
-        return searched.memory
-    return run.goal.found
+    """What the network found costs, in the own unit of the first limited cost."""
+    cost = run.costs[0]
+    return run.searched.costs.get(cost.name, cost.found) if run.searched else cost.found
 
 
-def _expected_cost(run: Run) -> float | None:
-    known = [cost for cost in run.expected_cost if cost is not None]
-    return known[-1] if known else None
-
-
-def stages(run: Run) -> list[Stage]:
+def stages(run: Run, method: Method) -> list[Stage]:
     """Search, training and export."""
-    rounds, networks = len(run.rounds), len(run.trainings)
-    trained = f"{networks} network{'s' * (networks != 1)}" if networks else "" if run.in_training else "not yet"
-    for training in run.in_training:
-        going = f"{training.label} after {len(training.history)} epoch{'s' * (len(training.history) != 1)}"
-        trained += f"{', ' * bool(trained)}{going}"
-    searched = f"{rounds} round{'s' * (rounds != 1)}" if run.search else "not yet"
+    trained_ones = count(len(run.trainings), "network") if run.trainings else "" if run.in_training else "not yet"
+    for one in run.in_training:
+        trained_ones += f"{', ' * bool(trained_ones)}{one.label} after {count(len(one.history), 'epoch')}"
+    searched = count(len(run.history), method.epoch) if run.search else "not yet"
     if "search" in run.running:
-        planned = number(mapping(run.settings.get("search")).get("rounds"))
+        planned = number(run.group("search").get(method.epochs))
         searched += f" of {planned:.0f} so far" if planned else " so far"
     return [
-        Stage("Search", bool(run.search) and "search" not in run.running, searched),
-        Stage("Training", run.training("searched") is not None, trained),
+        Stage("Search", run.search is not None and "search" not in run.running, searched),
+        Stage("Training", run.searched is not None, trained_ones),
         Stage("Export", bool(run.export), "verified" if run.export else "not yet"),
     ]
 

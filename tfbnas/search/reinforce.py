@@ -32,7 +32,9 @@ def leave_one_out(values: tf.Tensor) -> tf.Tensor:
     """Each of the `[groups]` values less the mean of the others.
 
     The paper subtracts the mean of all. That mean holds the value itself, so that the expected gradient comes out
-    smaller by (groups - 1) / groups; the mean of the others is independent of the group's own gates.
+    smaller by (groups - 1) / groups. The mean of the others does not hold it. It is not independent of the group's own
+    gates, though: batch normalisation takes its statistics over all groups, so a group's gates move the losses of the
+    others too. That leaves a bias, whose size `tests/search/test_bsn.py` measures.
     """
     groups = tf.cast(tf.size(values), values.dtype)
     return (values - tf.reduce_mean(values)) * groups / (groups - 1.0)

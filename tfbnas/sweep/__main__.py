@@ -13,13 +13,14 @@ from typing import Any
 from tfbnas.errors import UserError
 from tfbnas.files import write_text
 from tfbnas.quiet import captured, import_tensorflow
-from tfbnas.report.results import mib, percent
+from tfbnas.report.values import mib, percent
 from tfbnas.run import SETTINGS, RunDirectory, differences
 from tfbnas.serialization import dump_yaml, load_yaml, plain
 from tfbnas.sweep import options, page, results
 from tfbnas.sweep.options import Sweep
 from tfbnas.sweep.progress import Progress
 from tfbnas.sweep.trial import Runner
+from tfbnas.tables import table
 
 _POLL = 0.3  # seconds
 _LONGEST_WAIT = 600.0  # seconds of a worker for its chief
@@ -201,19 +202,13 @@ def raise_first(sweep: Sweep, errors: Sequence[BaseException]) -> None:
 
 def summarise(sweep: Sweep, content: Mapping[str, Any]) -> int:
     """Prints the results as a table; the number of failed trials."""
-    table = [("network", content["unit"], "accuracy", "memory", "")]
+    rows = [("network", content["unit"], "accuracy", "memory", "")]
     for row in [*content["trials"], *content["baselines"]]:
         if row["cost"] is not None and row["accuracy"] is not None:
             front = "on the front" if row.get("name") in content["front"] else ""
             about = (f"{row['cost']:.4g}", f"{percent(row['accuracy'])} %", f"{mib(row['memory'])} MiB", front)
-            table.append((row.get("name") or row["label"], *about))
-    widths = [max(len(row[i]) for row in table) for i in range(5)]
-    for row in table:
-        cells = [
-            text.ljust(width) if i in (0, 4) else text.rjust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
+            rows.append((row.get("name") or row["label"], *about))
+    print(table(rows, "<>>><"))
     failed = [row["name"] for row in content["trials"] if row["status"] == "failed"]
     if failed:
         print(f"\n{len(failed)} of {len(sweep.trials)} trials failed: {', '.join(failed)}")

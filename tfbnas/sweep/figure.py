@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from tfbnas.report import style
-from tfbnas.report.parts import Figure
+from tfbnas.report.figure import Figure
 from tfbnas.sweep.front import pareto_front
 
 _KINDS = {"accuracy": "Test accuracy (%)", "validation_accuracy": "Validation accuracy (%)"}

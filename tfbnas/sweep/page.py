@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import tfbnas
 from tfbnas.files import write_text
-from tfbnas.report.page import environment, plots
-from tfbnas.report.results import duration, mib, percent
+from tfbnas.report.figure import plots
+from tfbnas.report.page import environment, written
 from tfbnas.report.summary import data_name
+from tfbnas.report.values import duration, mib, percent
 from tfbnas.sweep.figure import figures
 from tfbnas.sweep.results import FRONT, REPORT
 
@@ -47,7 +47,7 @@ def write(run_dir: Path, content: Mapping[str, Any]) -> Path:
             plots=plots(run_dir, figures(content)),
             front=sorted(file.name for file in (run_dir / FRONT).glob("*.*")),
             version=tfbnas.__version__,
-            written=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+            written=written(),
             path=run_dir,
         )
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from tfbnas.report.results import duration
+from tfbnas.report.values import duration
 
 
 class Progress:

@@ -9,6 +9,7 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 from tfbnas.errors import UserError, nearest
@@ -23,9 +24,9 @@ PENALTY_WEIGHT = "budget.penalty_weight"
 class Recipe:
     """A recipe's program.
 
-    Its module has `main(command: Command[ItsSettings])`. The settings have a group `budget` with `limit_option` (name
-    of the setting that is the limit), `unit` and `penalty_weight`, and may have a group `baselines` with
-    `without_common()`.
+    Its module has an object `RECIPE` with `settings_class`, or `main(command: Command[ItsSettings])`. The settings
+    have a group `budget` with `limit_option` (name of the setting that is the limit), `unit` and `penalty_weight`.
+    They may have a group `baselines` with `without_common()`.
 
     Attributes:
       name: For instance "bsn_resnet_fabric".
@@ -92,16 +93,22 @@ def load(name: str) -> Recipe:
         raise UserError(
             f"Expected RECIPE to be a module that can be imported. Received: {name!r} ({error})."
         ) from error
-    hints = typing.get_type_hints(module.main) if hasattr(module, "main") else {}
-    settings = typing.get_args(hints.get("command"))
-    if len(settings) != 1 or not dataclasses.is_dataclass(settings[0]):
+    settings = getattr(getattr(module, "RECIPE", None), "settings_class", None) or _settings_of(module)
+    if not dataclasses.is_dataclass(settings):
         raise UserError(
-            f"Expected RECIPE to be a module with a function `main(command: Command[Settings])`. Received: {name!r}."
+            "Expected RECIPE to be a module with an object `RECIPE`, or with a function "
+            f"`main(command: Command[Settings])`. Received: {name!r}."
         )
     short = module_name.split(".")[-1]
     beside = sorted(Path(str(module.__file__)).parent.glob(f"{short}_*.yaml"))
     presets = {file.stem[len(short) + 1 :]: file for file in beside} if own else preset_files(short)
-    return Recipe(short, module_name, typing.cast(type, settings[0]), presets)
+    return Recipe(short, module_name, typing.cast(type, settings), presets)
+
+
+def _settings_of(module: ModuleType) -> Any:
+    """What the type of `main(command: Command[Settings])` says; None where there is no such function."""
+    hints = typing.get_type_hints(module.main) if hasattr(module, "main") else {}
+    return next(iter(typing.get_args(hints.get("command"))), None)
 
 
 def limit_option(settings: Any) -> str:

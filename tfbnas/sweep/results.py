@@ -10,7 +10,9 @@ from typing import Any
 
 from tfbnas.errors import UserError
 from tfbnas.files import atomic_write, read_json, write_json
-from tfbnas.report.reading import Run, Training, mapping, number, read
+from tfbnas.report.reading import Run, read
+from tfbnas.report.values import mapping
+from tfbnas.results import Limited, TrainingResult
 from tfbnas.sweep.front import pareto_front
 from tfbnas.sweep.options import Sweep, Trial
 
@@ -48,23 +50,34 @@ def failure_file(run_dir: Path, name: str) -> Path:
 
 def measured(run_dir: Path) -> Outcome:
     """What the run in a directory came to, as far as it has got."""
-    if not run_dir.is_dir():
-        return Outcome()
-    run = read(run_dir)
-    searched = run.training("searched")
-    return _outcome(run, searched) if searched else Outcome()
+    run = read(run_dir) if run_dir.is_dir() else None
+    return _outcome(run, run.searched) if run and run.searched else Outcome()
 
 
-def _outcome(run: Run, training: Training) -> Outcome:
-    cost = run.cost(training)
-    times = [training.seconds, number(run.search.get("seconds")) if training.key == "searched" else 0.0]
+def finished(sweep: Sweep) -> dict[str, dict[str, float]]:
+    """Accuracy and cost by name of the trials that earlier processes finished, whose results are still there."""
+    file = sweep.run_dir / RESULTS
+    rows = read_json(file)["trials"] if file.exists() else []
+    names = {row["name"] for row in rows if row["status"] == "finished"}
+    known = {trial.name: measured(sweep.path(trial)) for trial in sweep.trials if trial.name in names}
+    return {
+        name: {"accuracy": outcome.accuracy, "cost": outcome.cost}
+        for name, outcome in known.items()
+        if outcome.accuracy is not None and outcome.cost is not None
+    }
+
+
+def _outcome(run: Run, training: TrainingResult) -> Outcome:
+    limited = run.costs[0] if run.costs else None
+    cost = training.costs.get(limited.name) if limited else None
+    search = run.search.seconds if run.search and training is run.searched else 0.0
     return Outcome(
-        cost=None if cost is None else cost / run.goal.scale,
-        accuracy=training.accuracy,
-        validation_accuracy=training.validation_accuracy,
-        memory=training.memory,
-        deployed=training.deployed,
-        seconds=sum(time for time in times if time is not None) if training.seconds is not None else None,
+        cost=cost / limited.scale if limited and cost is not None else None,
+        accuracy=training.test.get("accuracy"),
+        validation_accuracy=training.validation.get("accuracy"),
+        memory=training.memory.get("paper"),
+        deployed=training.memory.get("deployed"),
+        seconds=training.seconds + search or None,
     )
 
 
@@ -82,20 +95,21 @@ def collect(sweep: Sweep, statuses: Mapping[str, str]) -> dict[str, Any]:
     """
     rows: list[dict[str, Any]] = []
     compared: dict[str, dict[str, Any]] = {}
+    limited: tuple[Limited, ...] = ()
     for trial in sweep.trials:
         status = statuses.get(trial.name, "waiting")
         directory = sweep.path(trial)
         run = read(directory) if directory.is_dir() else None
-        finished = measured(directory) if run and status == "finished" else Outcome()
+        outcome = _outcome(run, run.searched) if run and run.searched and status == "finished" else Outcome()
         row = {"name": trial.name, "budget": trial.budget, "penalty_weight": trial.penalty_weight, "status": status}
         row |= {"run_dir": f"trials/{trial.name}", "reason": _reason(sweep, trial) if status == "failed" else None}
-        rows.append({**row, **vars(finished)})
+        rows.append({**row, **vars(outcome)})
         if run is None:
             continue
-        for training in run.trainings:
-            if training.key != "searched":
-                about = {"label": training.label, "key": training.key, "run_dir": f"trials/{trial.name}"}
-                compared.setdefault(repr(training.architecture), {**about, **vars(_outcome(run, training))})
+        limited = limited or run.costs
+        for training in run.compared:
+            about = {"label": training.label, "key": training.key, "run_dir": f"trials/{trial.name}"}
+            compared.setdefault(repr(training.architecture), {**about, **vars(_outcome(run, training))})
     candidates = [row for row in rows if row["cost"] is not None and row["accuracy"] is not None]
     by = "validation_accuracy" if candidates and all(_validated(row) for row in candidates) else "accuracy"
     front = [candidates[index]["name"] for index in pareto_front([(row["cost"], row[by]) for row in candidates])]
@@ -104,8 +118,8 @@ def collect(sweep: Sweep, statuses: Mapping[str, str]) -> dict[str, Any]:
         **sweep.to_dict()["sweep"],
         "preset": sweep.preset,
         "data": mapping(sweep.settings.get("data")).get("name"),
-        "cost": mapping(sweep.settings.get("budget")).get("cost"),
-        "unit": sweep.unit,
+        "cost": limited[0].name if limited else None,
+        "unit": limited[0].unit if limited else sweep.unit,
         "trials": rows,
         "baselines": list(compared.values()),
         "front_by": by,

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import io
 import os
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.engine.trial import TrialStatus
@@ -39,12 +36,10 @@ class SweepTuner(BaseTuner):
             host, port = sweep.address
             os.environ.update(KERASTUNER_ORACLE_IP=host, KERASTUNER_ORACLE_PORT=port)
             os.environ["KERASTUNER_TUNER_ID"] = sweep.tuner_id
-        own = GridOracle(sweep.trials, finished=lambda trial: results.measured(sweep.path(trial)).accuracy is not None)
-        with contextlib.redirect_stdout(io.StringIO()):  # KerasTuner prints that it reloads
-            super().__init__(own, directory=str(sweep.run_dir), project_name=PROJECT)
+        own = GridOracle(sweep.trials)
+        super().__init__(own, directory=str(sweep.run_dir), project_name=PROJECT)
         if sweep.role != "worker":
-            if (Path(self.project_dir) / "oracle.json").exists():
-                own.reload()  # KerasTuner does where its tuner has the same name as before
+            own.finish(results.finished(sweep))
             self.save()
 
     def start(self) -> None:
@@ -96,13 +91,10 @@ class SweepTuner(BaseTuner):
             else:
                 self.oracle.update_trial(trial.trial_id, metrics)
                 trial.status = TrialStatus.COMPLETED
-            self.on_trial_end(trial)
+            self.oracle.end_trial(trial)
 
     def run_trial(self, trial, *fit_args, **fit_kwargs) -> dict[str, float]:
         return self.runner.run(self.sweep.trials[int(trial.trial_id)])
-
-    def on_trial_end(self, trial) -> None:
-        self.oracle.end_trial(trial)
 
     def save(self) -> None:
         self.oracle.save()

@@ -15,6 +15,7 @@ from typing import Literal
 
 from tfbnas.errors import UserError
 from tfbnas.recipes.settings import Command, parse
+from tfbnas.results import Limited, Result, SearchResult, TrainingResult
 from tfbnas.run import RunDirectory
 
 PRESETS = {"quick": Path(__file__).with_name("search_quick.yaml")}
@@ -93,33 +94,44 @@ def main(command: Command[Settings]) -> None:
         raise UserError(f"Expected `budget.limit` to be more. Received: {budget.limit:g}.")
     with RunDirectory(command.run_dir, command.to_dict()) as run:
         found = 0.9 * budget.limit
-        limit = {"cost": "steps", "unit": "steps", "scale": 1.0, "limit": budget.limit, "found": found}
-        limit |= {"references": {"ResNet-8": 8.0}}
-        _stage(run, "search", {"seconds": 2.0, "limit": limit, "architecture": {"method": "bsn"}}, settings)
+        costs = (Limited("steps", "steps", 1.0, budget.limit, found, found),)
+        result = SearchResult("bsn", "mine", "Probability", costs, {"method": "bsn"}, 2.0)
+        _stage(run, "search", result, settings)
         if budget.limit in settings.kill:
             os.kill(os.getpid(), signal.SIGKILL)
         if budget.limit in settings.crash:
             raise RuntimeError("something broke")
         accuracy = (50 + found - budget.penalty_weight) / 100
-        _stage(run, "train-searched", _training("BSN", accuracy, budget.limit, settings), settings)
+        searched = _training("searched", "BSN", accuracy, found, budget.limit, settings)
+        _stage(run, "train-searched", searched, settings)
         if settings.baselines.plain:
-            _stage(run, "train-plain", _training("ResNet-8", 0.6, 8.0, settings), settings)
+            _stage(run, "train-plain", _training("plain", "ResNet-8", 0.6, 8.0, 8.0, settings), settings)
         for name in ("model.tflite", "model.keras", "report.html"):
             (run.path / name).write_text(f"{name} of {budget.limit:g}")
 
 
-def _training(label: str, accuracy: float, size: float, settings: Settings) -> dict:
-    result = {"label": label, "accuracy": accuracy, "seconds": 3.0, "epochs": 1, "history": []}
-    result |= {"memory": {"paper": 1000 * size, "deployed": 1100 * size}, "architecture": {"size": size}}
-    # Held-out images see it the other way round, so that one can tell by which the front was chosen.
-    return {**result, "validation_accuracy": 1 - accuracy} if settings.validated else result
+def _training(key: str, label: str, accuracy: float, steps: float, size: float, settings: Settings) -> TrainingResult:
+    return TrainingResult(
+        key,
+        label,
+        "searched" if key == "searched" else "reference",
+        int(key != "searched"),
+        {"size": size},
+        costs={"steps": steps},
+        memory={"paper": 1000 * size, "deployed": 1100 * size},
+        test={"accuracy": accuracy},
+        # Held-out images see it the other way round, so that one can tell by which the front was chosen.
+        validation={"accuracy": 1 - accuracy} if settings.validated else {},
+        epochs=1,
+        seconds=3.0,
+    )
 
 
-def _stage(run: RunDirectory, name: str, result: dict, settings: Settings) -> None:
+def _stage(run: RunDirectory, name: str, result: Result, settings: Settings) -> None:
     if not run.finished(name):
         run.log(event="stage begins", stage=name, process=os.getpid())
         time.sleep(settings.seconds)
-        run.finish(name, result)
+        run.finish(name, result.to_dict())
 
 
 if __name__ == "__main__":

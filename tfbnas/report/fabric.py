@@ -1,4 +1,4 @@
-"""The network that a search over modules found, drawn as a picture (figure 6 of BSN's supplement)."""
+"""The network that a search over the modules of a fabric found, drawn as a picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import FancyArrowPatch
 
 from tfbnas.report import style
-from tfbnas.report.reading import Run, mapping, number
+from tfbnas.report.choices import closed, last
+from tfbnas.report.figure import Figure
+from tfbnas.report.reading import Run
+from tfbnas.report.values import mapping
 
 Point = tuple[float, float]
 
@@ -22,13 +25,13 @@ _ARROWS_FROM = 30.0  # pixels between two nodes, below which there is no room fo
 
 @dataclass(frozen=True)
 class Edge:
-    """A module behind a choice, from what it reads to what it is added to."""
+    """A module behind a choice, from what it reads to what it is added to; `value` is from 0 to 1."""
 
     name: str
     start: Point
     end: Point
     bend: float
-    probability: float
+    value: float
     kept: bool
 
 
@@ -57,14 +60,28 @@ class Drawing:
     height: float
 
 
+def figures(run: Run) -> list[Figure]:
+    """The picture, for networks that there is one of."""
+    found = drawing(run)
+    if found is None or run.search is None:
+        return []
+    return [
+        Figure(
+            "architecture",
+            "The network that was found",
+            f"{found.caption} Blue ones stay, grey ones were left out. The width of a line tells the last value: "
+            f"{run.search.choice_label.lower()}. Thick grey ones were left out because nothing reaches them or reads "
+            "them.",
+            lambda narrow: draw(found, narrow),
+        )
+    ]
+
+
 def drawing(run: Run) -> Drawing | None:
     """Where the modules of a run's network are; None for networks that there is no picture of."""
-    if not run.rounds:
-        return None
-    probabilities = {str(name): number(value) for name, value in mapping(run.rounds[-1].get("choices")).items()}
-    known = {name: value for name, value in probabilities.items() if value is not None}
-    kept = {name for name, value in mapping(run.found.get("choices")).items() if value is True}
-    return _fabric(known, kept) or _cnf(known, kept, mapping(run.found))
+    values = {name: min(1.0, max(0.0, float(choice["value"]))) for name, choice in last(run).items()}
+    kept = {name for name, value in closed(run).items() if value is True}
+    return _fabric(values, kept) or _cnf(values, kept, mapping(run.found))
 
 
 def _fabric(probabilities: Mapping[str, float], kept: set[str]) -> Drawing | None:
@@ -147,7 +164,7 @@ def draw(found: Drawing, narrow: bool) -> Canvas:
     scale = min(1.0, room / 24)
     arrows = room >= _ARROWS_FROM
     # What was kept is drawn last, over what was left out.
-    for edge in sorted(found.edges, key=lambda edge: (edge.kept, edge.probability)):
+    for edge in sorted(found.edges, key=lambda edge: (edge.kept, edge.value)):
         axis.add_patch(_arrow(edge, scale, arrows))
     used = {found.first, found.last} | {end for edge in found.edges if edge.kept for end in (edge.start, edge.end)}
     read = {edge.start for edge in found.edges if edge.kept} | {found.last}
@@ -176,7 +193,7 @@ def draw(found: Drawing, narrow: bool) -> Canvas:
 
 def width(edge: Edge, scale: float) -> float:
     """Of a line, in points."""
-    return scale * ((0.8 + 3.2 * edge.probability) if edge.kept else (0.6 + 1.2 * edge.probability))
+    return scale * ((0.8 + 3.2 * edge.value) if edge.kept else (0.6 + 1.2 * edge.value))
 
 
 def _arrow(edge: Edge, scale: float, arrows: bool) -> FancyArrowPatch:
@@ -201,26 +218,16 @@ def _arrow(edge: Edge, scale: float, arrows: bool) -> FancyArrowPatch:
 
 def _end(axis: Axes, point: Point, text: str, nodes: list[Point]) -> None:
     """Writes beside a node on the rim what goes in or comes out there."""
-    is_left = point[0] <= min(x for x, _ in nodes)
-    axis.annotate(
-        text,
-        point,
-        (-8 if is_left else 8, 0),
-        textcoords="offset points",
-        ha="right" if is_left else "left",
-        va="center",
-        color=style.COLORS["ink"],
-        fontsize=11.5,
-        fontweight="bold",
-    )
+    left = point[0] <= min(x for x, _ in nodes)
+    look = {"color": style.COLORS["ink"], "fontsize": 11.5, "fontweight": "bold"}
+    style.note(axis, text, point, (-8 if left else 8, 0), ha="right" if left else "left", **look)
 
 
 def _legend(figure: Canvas, axis: Axes, found: Drawing, scale: float, narrow: bool) -> None:
-    least = min([edge.probability for edge in found.edges if edge.kept], default=1.0)
-    shown = [least, 1.0] if least < 0.95 else [1.0]
-    for probability in shown:
-        sample = Edge("", (0.0, 0.0), (0.0, 0.0), 0.0, probability, True)
-        label = f"Kept, probability {probability:.2f}"
-        axis.plot([], [], color=style.COLORS["accent"], lw=width(sample, scale), label=label)
+    least = min([edge.value for edge in found.edges if edge.kept], default=1.0)
+    for value in [least, 1.0] if least < 0.95 else [1.0]:
+        sample = Edge("", (0.0, 0.0), (0.0, 0.0), 0.0, value, True)
+        text = "Kept" if least == 1 else f"Kept, {value:.2f}"
+        axis.plot([], [], color=style.COLORS["accent"], lw=width(sample, scale), label=text)
     axis.plot([], [], color=style.COLORS["bar"], lw=1.2 * scale, label="Left out")
     style.below(figure, axis, columns=1 if narrow else 3)

@@ -1,0 +1,232 @@
+"""The presets with a paper's settings, value by value: each with the place in the paper that gives it.
+
+DMS: "Differentiable Dimension Search for Binary Neural Networks". BSN: Veniat & Denoyer, CVPR 2018, supplement.
+"""
+
+from __future__ import annotations
+
+import math
+import runpy
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import yaml
+
+from tfbnas.recipes.settings import preset_files
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What the paper gives, and where."""
+
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A value that the paper does not give."""
+
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A value that differs from the paper's, which we know."""
+
+    value: Any
+    paper: Any
+    reason: str
+
+
+def decoupled(l2_penalty: float, momentum: float = 0.9) -> float:
+    """Weight decay that shrinks weights as fast as an L2 penalty whose gradient goes through the momentum."""
+    return l2_penalty / (1 - momentum)
+
+
+def dms(network: str, kind: str) -> dict[str, Any]:
+    """DMS, appendix B.2; `kind` is "a" or "b"."""
+    search, evaluation, a = "B.2.1", "B.2.2", kind == "a"
+    return {
+        "precision": Ours("float32", "the number format of the authors' framework"),
+        "data.name": Paper("cifar10", "3.1"),
+        "data.padding": Ours(None, "the paper names no augmentation"),
+        "budget.memory": Paper(0.12 if a else 1.0, search),
+        "budget.penalty_weight": Paper(0.01, f"{search}: lambda"),
+        "budget.penalty_unit": Ours("KiB", "Eq. 7 does not say in what unit memory enters"),
+        "search.rounds": Paper(250 // 5, f"{search}: 250 epochs, mu is updated after every 5"),
+        "search.weight_epochs": Paper(5, search),
+        "search.architecture_steps": Paper(None, "algorithm 1: the validation set once"),
+        "search.batch_size": Paper(64, search),
+        "search.initial_ratio": Paper(1.5 if a else 2.5, search),
+        "search.initial_sigma": Paper(1.0, search),
+        "search.final_sigma": Paper(0.3, search),
+        "search.minimal_ratio": Paper(0.3, search),
+        "search.minimal_edge": Paper(0.25, search),
+        "search.temperature": Paper(1.0, search),
+        "search.learning_rate": Paper(0.05, search),
+        "search.final_learning_rate": Paper(0.01, search),
+        "search.momentum": Paper(0.9, search),
+        "search.weight_decay": Paper(decoupled(1e-4), search),
+        "search.architecture_learning_rate": Paper(2e-3 if network == "vgg11" else 1e-3, search),
+        "search.best_effort": Paper(True, "Eq. 9-10"),
+        "train.epochs": Paper(300, evaluation),
+        "train.batch_size": Ours(64, "the paper gives the search's only"),
+        "train.learning_rate": Paper(0.1, evaluation),
+        "train.schedule": Paper("steps", evaluation),
+        "train.drops": Paper([140 / 300, 220 / 300, 260 / 300], evaluation),
+        "train.momentum": Paper(0.9, evaluation),
+        "train.weight_decay": Paper(decoupled(1e-4 if a else 2e-4), evaluation),
+        "train.full_precision_epochs": Paper(0 if network == "vgg11" else 200, evaluation),
+        "baselines.ratios": Paper([1.0, 2.0, 3.0, 4.0], "table 1"),
+        "baselines.equal_memory": Ours(True, "the fairest comparison"),
+    }
+
+
+def imagenet(kind: str) -> dict[str, Any]:
+    """DMS, appendix B.2.2, which applies the ratios that were found on CIFAR-10; here ImageNet itself is searched."""
+    longer, he = "ten passes over ImageNet take days", "as the original ResNet-18 (He et al., 2016)"
+    cifar = dms("resnet18", kind)
+    same = ("initial_ratio", "initial_sigma", "final_sigma", "minimal_ratio", "minimal_edge", "temperature", "momentum")
+    same += ("architecture_learning_rate", "best_effort")
+    return {
+        **{f"search.{name}": cifar[f"search.{name}"] for name in same},
+        "data.name": Paper("imagenet2012", "3.2"),
+        "data.image_size": Paper(224, he),
+        "budget.memory": Ours(4.4 if kind == "a" else 23.0, "1.3 times table 1's BNN 1x and 3x, as B.2.1 on CIFAR-10"),
+        "budget.penalty_weight": Deviation(0.3, 0.01, "per the budget itself, which does not grow with the network"),
+        "budget.penalty_unit": Ours("budget", "Eq. 7 does not say in what unit memory enters"),
+        "search.rounds": Deviation(10, 50, longer),
+        "search.weight_epochs": Deviation(1, 5, longer),
+        "search.architecture_steps": Deviation(500, None, longer),
+        "search.batch_size": Deviation(256, 64, "the same as in training"),
+        "search.learning_rate": cifar["search.learning_rate"],
+        "search.final_learning_rate": cifar["search.final_learning_rate"],
+        "search.weight_decay": Deviation(1e-4, decoupled(1e-4), "the default: an L2 penalty of 1e-5"),
+        "train.epochs": Paper(100, "B.2.2"),
+        "train.batch_size": Paper(256, he),
+        "train.learning_rate": Ours(0.1, "B.2.2 leaves the number out; " + he),
+        "train.schedule": Paper("cosine", "B.2.2"),
+        "train.momentum": Paper(0.9, he),
+        "train.weight_decay": Deviation(1e-4, decoupled(1e-4), "the default: an L2 penalty of 1e-5"),
+        "train.full_precision_epochs": Deviation(0, 100, "the paper starts from a full-precision network"),
+        "baselines.ratios": Deviation([1.0], [1.0, 2.0, 3.0, 4.0], "each takes days"),
+    }
+
+
+def bsn(network: dict[str, Any], *, cost: str, limit: float, epochs: int, drops: list[int], data: dict[str, Any]):
+    """BSN, "Additional Learning Details"."""
+    details, text = "learning procedure", "the paper's text does not give it"
+    again = "the paper evaluates the super-network's weights; here what is found is trained again, as it was searched"
+    schedule = [drop / epochs for drop in drops]
+    return {
+        **data,
+        **network,
+        "precision": Ours("float32", "the number format of the authors' framework"),
+        "network.binarisation": Paper("float", "architecture details: full precision"),
+        "budget.cost": Paper(cost, "the three costs of the experiments"),
+        "budget.limit": Ours(limit, "one of many; the paper's fronts come from many budgets"),
+        "budget.machines": Paper(2, "tables 5-9: n = 1, 2, 4"),
+        # The paper prints lambda between 10^(m-1) and 10^(m+1), without the minus of m; its middle is 10^-m.
+        "budget.penalty_weight": Paper(limit * 10.0 ** -math.floor(math.log10(limit)), f"{details}: lambda"),
+        "search.epochs": Paper(epochs, details),
+        "search.warm_up_epochs": Paper(50, details),
+        "search.batch_size": Ours(64, text),
+        "search.groups": Paper(None, "algorithm 1: an architecture for each example"),
+        "search.baseline": Paper("batch", "the mean over the batch"),
+        "search.initial_logit": Paper(3.0, details),
+        "search.learning_rate": Paper(0.1, details),
+        "search.schedule": Paper("steps", details),
+        "search.drops": Paper(schedule, details),
+        "search.momentum": Ours(0.9, text),
+        "search.weight_decay": Ours(decoupled(1e-4), text),
+        "search.architecture_optimizer": Ours("sgd", text),
+        "search.architecture_learning_rate": Ours(1e-3, text),
+        "train.epochs": Ours(epochs, again),
+        "train.batch_size": Ours(64, again),
+        "train.learning_rate": Ours(0.1, again),
+        "train.schedule": Ours("steps", again),
+        "train.drops": Ours(schedule, again),
+        "train.momentum": Ours(0.9, again),
+        "train.weight_decay": Ours(decoupled(1e-4), again),
+        "baselines.plain": Paper(True, "tables 5-9"),
+        "baselines.whole": Paper(True, "tables 5-9"),
+    }
+
+
+def bsn_cifar(network: dict[str, Any], cost: str, limit: float) -> dict[str, Any]:
+    data = {"data.name": Paper("cifar10", "datasets"), "data.held_out": Paper(5000, "datasets: 45k/5k")}
+    data["data.padding"] = Paper(2, "datasets: padded to 36x36, cropped to 32x32")
+    return bsn(network, cost=cost, limit=limit, epochs=300, drops=[150, 225], data=data)
+
+
+def _cnf(scales: int, filters: int) -> dict[str, Any]:
+    values = {"columns": 8, "scales": scales, "filters": filters}
+    return {f"network.{name}": Paper(value, "architecture details: W, H") for name, value in values.items()}
+
+
+CNF = _cnf(6, 128)
+FABRIC = {"network.n": Paper(3, "architecture details: one of 3, 5, 7, 9, 18"), "network.base": Paper(16, "ResNet")}
+PARTS = {
+    "data.name": Paper("part_labels", "datasets"),
+    "data.validation_split": Paper("validation", "datasets: 500"),
+    "data.padding": Deviation(
+        None, 0, "the paper mirrors only; null moves the crop by an eighth of the side"
+    ),
+}
+
+PRESETS = {
+    ("dms_vgg11", "paper_a"): dms("vgg11", "a"),
+    ("dms_vgg11", "paper_b"): dms("vgg11", "b"),
+    ("dms_resnet18", "paper_a"): dms("resnet18", "a"),
+    ("dms_resnet18", "paper_b"): dms("resnet18", "b"),
+    ("dms_resnet18", "imagenet_a"): imagenet("a"),
+    ("dms_resnet18", "imagenet_b"): imagenet("b"),
+    ("bsn_resnet_fabric", "paper_steps"): bsn_cifar(FABRIC, "steps", 20),
+    ("bsn_resnet_fabric", "paper_multiply_adds"): bsn_cifar(FABRIC, "multiply_adds", 40),
+    ("bsn_resnet_fabric", "paper_memory"): bsn_cifar(FABRIC, "memory", 1),
+    ("bsn_cnf", "paper_steps"): bsn_cifar(CNF, "steps", 48),
+    ("bsn_cnf", "paper_multiply_adds"): bsn_cifar(CNF, "multiply_adds", 1000),
+    ("bsn_cnf", "paper_memory"): bsn_cifar(CNF, "memory", 20),
+    ("bsn_cnf_segmentation", "paper"): bsn(
+        _cnf(9, 64), cost="multiply_adds", limit=15000, epochs=200, drops=[130], data=PARTS
+    ),
+}
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found = {}
+    for name, value in settings.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
+
+
+def approximately(value: Any) -> Any:
+    # Epochs of the drops are written with four digits: 0.4667 of 300 is 140.01.
+    return pytest.approx(value, rel=1e-4) if isinstance(value, (float, list)) else value
+
+
+@pytest.mark.parametrize(("recipe", "preset"), PRESETS)
+def test_every_value_is_the_papers_or_known_to_be_ours(recipe, preset, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [recipe, "--preset", preset, "--print_config"])
+    with pytest.raises(SystemExit):
+        runpy.run_module(f"tfbnas.recipes.{recipe}", run_name="__main__")
+    complete = flat(yaml.safe_load(capsys.readouterr().out))
+    expected = PRESETS[recipe, preset]
+    assert {name: complete[name] for name in expected} == {
+        name: approximately(one.value) for name, one in expected.items()
+    }
+    for name, one in expected.items():
+        if isinstance(one, Deviation):
+            assert complete[name] != approximately(one.paper), f"{name} is the paper's now: no deviation"
+    written = flat(yaml.safe_load(preset_files(recipe)[preset].read_text(encoding="utf-8")))
+    assert set(written) - {"recipe", "preset"} <= set(expected), "values of which nobody said where they come from"
+
+
+def test_no_preset_of_a_paper_is_left_out():
+    recipes = {recipe for recipe, _ in PRESETS}
+    found = {(recipe, name) for recipe in recipes for name in preset_files(recipe) if name not in ("quick", "cpu")}
+    assert found == set(PRESETS)

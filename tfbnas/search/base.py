@@ -1,0 +1,303 @@
+"""What every search offers to those who run it, keep it in checkpoints, and show it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, ClassVar
+
+import tensorflow as tf
+
+from tfbnas import distribution
+from tfbnas.architecture import Architecture
+from tfbnas.callbacks import Progress
+from tfbnas.costs import Budget
+from tfbnas.errors import UserError, nearest
+from tfbnas.units import UNITS, Unit
+
+_SHOWN = {"bytes": UNITS["memory"], "multiply-adds": UNITS["multiply_adds"]}
+"""The unit in which people read a cost, by the unit that it is computed in."""
+
+
+class Search(tf.keras.Model):
+    """A search for an architecture under budgets, as a Keras model.
+
+    A method makes `network` and its variables in its constructor. It implements `train_step`, `feed`, `optimizers`,
+    `architecture`, `costs`, `choices`, `state` and `least_costs`, and overrides what it does in another way.
+
+    Made, compiled and fitted inside the `scope()` of a MirroredStrategy or MultiWorkerMirroredStrategy, a search
+    divides each batch among the devices and takes the steps of one device.
+
+    Args:
+      network: Name of a network family, or "package.module:function" for a builder of one's own.
+      budget: Limit on a cost and the weight of exceeding it, or several.
+      input_shape: Height, width, channels of the images. Default: (32, 32, 3).
+      classes: Number of classes. Default: 10.
+      options: Further arguments of the network's builder. Default: none.
+      seed: Of all that the search draws. Default: 0.
+      settings: Hyperparameters, an instance of `settings_class`. Default: its defaults.
+      **hyperparameters: Fields of the settings that differ.
+
+    Raises:
+      UserError: There is no such hyperparameter, or its value is out of range.
+
+    Attributes:
+      method: Name of the method, as an Architecture holds it.
+      settings_class: The dataclass of the hyperparameters.
+      halves: Whether `fit` takes two disjoint parts of the training images: of the weights, and of the architecture.
+      choice_label: What the "value" of a choice is, for the axis of a figure.
+      network: The Keras model that is searched.
+      settings: The hyperparameters.
+      template: The network that is searched, with no choice closed.
+      budgets: All budgets.
+      seed: The seed.
+    """
+
+    method: ClassVar[str]
+    settings_class: ClassVar[Any]
+    halves: ClassVar[bool] = False
+    choice_label: ClassVar[str]
+
+    network: tf.keras.Model
+
+    def __init__(
+        self,
+        network: str,
+        *,
+        budget: Budget | Sequence[Budget],
+        input_shape: tuple[int, int, int] = (32, 32, 3),
+        classes: int = 10,
+        options: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        settings: Any = None,
+        **hyperparameters: Any,
+    ):
+        super().__init__(name=self.method)
+        self.settings = self._configured(settings, hyperparameters)
+        self.settings.check("")
+        self.budgets = (budget,) if isinstance(budget, Budget) else tuple(budget)
+        self.seed = seed
+        self.template = Architecture(self.method, network, {}, input_shape, classes, options or {})
+        self.architecture_optimizer: Any = None
+
+    @classmethod
+    def _configured(cls, settings: Any, hyperparameters: Mapping[str, Any]) -> Any:
+        settings = cls.settings_class() if settings is None else settings
+        if not isinstance(settings, cls.settings_class):
+            raise UserError(f"Expected `settings` of {cls.__name__} to be its Settings. Received: {settings!r}.")
+        known = [field.name for field in fields(settings)]
+        for name in hyperparameters:
+            if name not in known:
+                raise UserError(
+                    f"Expected hyperparameters of {cls.__name__}: {', '.join(known)}. "
+                    f"Received: {name!r}.{nearest(name, known)}"
+                )
+        return replace(settings, **hyperparameters)
+
+    # What was found so far.
+
+    @property
+    def budget(self) -> Budget:
+        """The first of the budgets."""
+        return self.budgets[0]
+
+    @property
+    def cost_names(self) -> list[str]:
+        """Under which names logs hold the expected cost of each budget: "cost", "cost_2", "cost_3", ..."""
+        return ["cost", *(f"cost_{number}" for number in range(2, len(self.budgets) + 1))]
+
+    def architecture(self) -> Architecture:
+        """The present best, closed, within the budgets."""
+        raise NotImplementedError
+
+    def costs(self) -> list[float]:
+        """Expected cost of each budget now, in its own unit."""
+        raise NotImplementedError
+
+    def cost(self) -> tf.Tensor:
+        """Expected cost of the first budget now, a scalar."""
+        return tf.constant(self.costs()[0])
+
+    def choices(self) -> dict[str, dict[str, Any]]:
+        """What is known of each choice, by its name: JSON, with the same keys at every time.
+
+        "value" is drawn over the epochs, with a band from "low" to "high" where there is one. "closed" is what the
+        choice would be if the search ended now. "candidates" have "probabilities"; a width has its "base". A method
+        adds keys of its own.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def least_costs(cls, template: Architecture, budgets: Sequence[Budget], settings: Any) -> list[float | None]:
+        """The least cost of each budget that such a search can end with, in its own unit; None where it is unknown.
+
+        Args:
+          template: The network that is searched; its choices do not matter.
+          budgets: What is limited. The limits do not matter.
+          settings: Hyperparameters.
+
+        Raises:
+          UserError: The method cannot search the network, or not under one of the costs.
+        """
+        return [None] * len(budgets)
+
+    @classmethod
+    def least_text(cls, template: Architecture, settings: Any) -> str:
+        """What the network of the least cost is, for a message."""
+        return f"the smallest {template.network} the search can reach"
+
+    # What is kept and shown of it.
+
+    @property
+    def state(self) -> list[tf.Variable]:
+        """All variables of the search beside the networks' weights and the optimisers'."""
+        raise NotImplementedError
+
+    def tracked(self) -> dict[str, Any]:
+        """What a checkpoint must hold by name, so that the search goes on from it: as tf.train.Checkpoint takes it."""
+        optimizers = {
+            "weight_optimizer": getattr(self, "optimizer", None),
+            "architecture_optimizer": self.architecture_optimizer,
+        }
+        return {
+            "network": self.network,
+            "variables": list(self.state),
+            **{name: optimizer for name, optimizer in optimizers.items() if optimizer is not None},
+        }
+
+    def record(self) -> dict[str, Any]:
+        """What is kept of the epoch that has just ended, beside its logs: JSON."""
+        return {"choices": self.choices()}
+
+    def scalars(self) -> dict[str, float]:
+        """Further scalars for TensorBoard at the end of an epoch."""
+        return {f"value/{name}": choice["value"] for name, choice in self.choices().items()}
+
+    def shown(self, logs: Mapping[str, float]) -> dict[str, str | None]:
+        """What a progress bar shows beside loss and accuracy: the cost of each budget. None hides a number."""
+        found: dict[str, str | None] = {}
+        for name, budget in zip(self.cost_names, self.budgets, strict=True):
+            if name in logs:
+                unit = _SHOWN.get(budget.cost.unit, Unit(budget.cost.unit))
+                now, limit = (unit.text(v) if math.isfinite(v) else str(v) for v in (float(logs[name]), budget.limit))
+                found[name] = f"{now} of {limit} {unit.name}"
+        return found
+
+    # Training.
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole search, as Keras counts them."""
+        return self.settings.epochs
+
+    @property
+    def architecture_variables(self) -> Sequence[tf.Variable]:
+        """What the architecture's optimiser updates."""
+        return ()
+
+    def optimizers(self, train: Any) -> dict[str, Any]:
+        """Keyword arguments of `compile` that the settings ask for.
+
+        Args:
+          train: The data of the weights: they decide how many steps a schedule has.
+        """
+        raise NotImplementedError
+
+    def compile(self, weight_optimizer, architecture_optimizer=None, loss=None, metrics=None, **kwargs) -> None:
+        """Configures the updates.
+
+        Args:
+          weight_optimizer: Keras optimiser of the weights, or its name.
+          architecture_optimizer: Keras optimiser of `architecture_variables`, or its name. Default: none.
+          loss: Keras loss. Default: sparse categorical cross-entropy from logits.
+          metrics: Keras metrics of `evaluate`. Default: accuracy.
+        """
+        with self.distribute_strategy.scope():
+            weight_optimizer = tf.keras.optimizers.get(weight_optimizer)
+            if architecture_optimizer is not None:
+                architecture_optimizer = tf.keras.optimizers.get(architecture_optimizer)
+            super().compile(
+                optimizer=weight_optimizer,
+                loss=loss or tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                metrics=["accuracy"] if metrics is None else metrics,
+                **kwargs,
+            )
+            self.distribute_reduction_method = "first"  # else Keras adds up the logs of several workers
+            self.architecture_optimizer = architecture_optimizer
+            distribution.update_locally(weight_optimizer).build(self.network.trainable_variables)
+            if architecture_optimizer is not None:
+                distribution.update_locally(architecture_optimizer).build(list(self.architecture_variables))
+
+    def feed(self, train: Any, validation_data: Any, initial_epoch: int) -> dict[str, Any]:
+        """Arguments of Keras' `fit`: batches `x`, perhaps `steps_per_epoch`, `validation_data`, own `callbacks`.
+
+        Args:
+          train: As `fit` takes it.
+          validation_data: Likewise.
+          initial_epoch: First epoch that is left.
+        """
+        raise NotImplementedError
+
+    def fit(
+        self,
+        train,
+        validation_data=None,
+        *,
+        initial_epoch: int = 0,
+        callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+        verbose: bool = True,
+        **hyperparameters: Any,
+    ) -> tf.keras.callbacks.History:
+        """Searches, from `initial_epoch` to `epochs`. All hyperparameters are those of the constructor.
+
+        Args:
+          train: Data of the weights: a `tfbnas.data.Split`, or a finite `tf.data.Dataset` of (images, labels) batches.
+            Only a Split takes its batch size from the settings.
+          validation_data: Of the same kind. Where `halves` is true, the data of the architecture, apart from `train`.
+            Else what is evaluated after each epoch, with the network that would come out now. Default: none.
+          initial_epoch: First epoch, when a search goes on from a checkpoint. Default: 0.
+          callbacks: Keras callbacks; at `on_epoch_end` the epoch's choices are final.
+          verbose: Whether a progress bar is shown. Default: True.
+
+        Returns:
+          Keras history, with loss, accuracy, and the expected cost of the first budget; with validation_loss and
+          validation_accuracy where there are validation data.
+
+        Raises:
+          UserError: A hyperparameter is given here.
+        """
+        self._refuse(hyperparameters)
+        own = self.feed(train, validation_data, initial_epoch)
+        bar = [Progress("search", describe=self.shown)] if verbose else []
+        return super().fit(
+            **own
+            | {
+                "x": distribution.divided(own["x"], self.distribute_strategy),
+                "callbacks": [*own.get("callbacks", ()), *bar, *callbacks],
+            },
+            epochs=self.epochs,
+            initial_epoch=initial_epoch,
+            verbose=0,
+        )
+
+    def _refuse(self, hyperparameters: Mapping[str, Any]) -> None:
+        known = ["train", "validation_data", "initial_epoch", "callbacks", "verbose"]
+        for name, value in hyperparameters.items():
+            label = type(self).__name__
+            if name in {field.name for field in fields(self.settings)}:
+                raise UserError(
+                    f"Expected the hyperparameters of {label} in its constructor. "
+                    f"Received: fit({name}={value!r}); write {label}(..., {name}={value!r})."
+                )
+            raise UserError(
+                f"Expected arguments of `fit` out of {', '.join(known)}. Received: {name!r}.{nearest(name, known)}"
+            )
+
+    def call(self, inputs, training=None):
+        return self.network(inputs, training=training)
+
+    def test_step(self, data):
+        """One batch of `evaluate`: the loss and metrics of `compile`."""
+        super().test_step(data)
+        return {metric.name: metric.result() for metric in self.compiled_loss.metrics + self.compiled_metrics.metrics}

@@ -1,0 +1,86 @@
+"""Hyperparameters of differentiable dimension search. TensorFlow is not imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tfbnas.errors import UserError, require_positive, require_range
+
+
+@dataclass
+class Settings:
+    """Differentiable dimension search (DMS).
+
+    Attributes:
+      rounds: Changes of the widths; a round trains weights, then the ratios. Paper: 50.
+      weight_epochs: Epochs of the weights in a round, on one half of the training images. Paper: 5.
+      architecture_steps: Updates of the ratios in a round, on the other half; null for one pass.
+      batch_size: Images per step, of both kinds. Paper: 64.
+      initial_ratio: Expansion ratio mu of every width at the start, raised to its lower bound. Paper: 1.5 (DMS-A).
+      initial_sigma: Scale of the distribution in the first round. Paper: 1.0.
+      final_sigma: The same in the last round. Paper: 0.3.
+      minimal_ratio: Least ratio of a candidate, and of mu. Paper: 0.3.
+      minimal_edge: Least value of mu - 0.4 sigma. Paper: 0.25.
+      temperature: Of the Gumbel-softmax. Paper: 1.0.
+      learning_rate: Of SGD for the weights, at the start of a round. Paper: 0.05.
+      final_learning_rate: The same at its end (cosine). Paper: 0.01.
+      momentum: Of SGD.
+      weight_decay: Of SGD.
+      architecture_learning_rate: Of Adam for the ratios. Paper: 1e-3 for ResNet-18, 2e-3 for VGG-11.
+      best_effort: Whether weights survive a change of widths (Eq. 9-10).
+      width_multiple: The architecture that comes out has widths that are multiples of this; 32 suits bit packing.
+      compare_best_effort: Whether the search runs a second time without best_effort, for the report's figure.
+    """
+
+    rounds: int = 50
+    weight_epochs: int = 5
+    architecture_steps: int | None = None
+    batch_size: int = 64
+    initial_ratio: float = 1.5
+    initial_sigma: float = 1.0
+    final_sigma: float = 0.3
+    minimal_ratio: float = 0.3
+    minimal_edge: float = 0.25
+    temperature: float = 1.0
+    learning_rate: float = 0.05
+    final_learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    architecture_learning_rate: float = 4e-3
+    best_effort: bool = True
+    width_multiple: int = 1
+    compare_best_effort: bool = False
+
+    def check(self, group: str = "search") -> None:
+        """Refuses values that no search can have; messages name them behind `group` and a dot.
+
+        Raises:
+          UserError: A value is out of its range, or two do not go together.
+        """
+        names = (
+            "rounds weight_epochs batch_size initial_ratio initial_sigma final_sigma minimal_ratio temperature "
+            "width_multiple learning_rate final_learning_rate architecture_learning_rate"
+        )
+        require_positive(group, **{name: getattr(self, name) for name in names.split()})
+        require_range(group, 0, 1, momentum=self.momentum)
+        require_range(group, 0, None, weight_decay=self.weight_decay, minimal_edge=self.minimal_edge)
+        if self.architecture_steps is not None:
+            require_positive(group, architecture_steps=self.architecture_steps)
+        scope = f"{group}." if group else ""
+        if self.compare_best_effort and not self.best_effort:
+            raise UserError(
+                f"Expected `{scope}best_effort` to be true with `{scope}compare_best_effort`. "
+                "Received: best_effort=false."
+            )
+        for last, first in (("final_learning_rate", "learning_rate"), ("final_sigma", "initial_sigma")):
+            if getattr(self, last) > getattr(self, first):
+                raise UserError(
+                    f"Expected `{scope}{last}` to be at most `{scope}{first}`. "
+                    f"Received: {getattr(self, last)} above {getattr(self, first)}."
+                )
+
+    def variants(self) -> dict[str, Settings]:
+        """Further searches to compare with, by name."""
+        if not self.compare_best_effort:
+            return {}
+        return {"no-bei": replace(self, best_effort=False, compare_best_effort=False)}

@@ -1,0 +1,82 @@
+"""Expansion ratios as numbers of channels, and the widths that differentiable dimension search can search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfbnas.architecture import Architecture
+from tfbnas.costs import Budget, DifferentiableCost, Operation
+from tfbnas.errors import UserError
+from tfbnas.layers import OpenWidth
+from tfbnas.networks import choices
+from tfbnas.networks.choices import Width, kind_of
+from tfbnas.search import logistic
+from tfbnas.search.dms_settings import Settings
+
+
+def channels_of(ratios: np.ndarray, base: np.ndarray, *, multiple: int = 1) -> np.ndarray:
+    """The nearest numbers of channels, at least one: max(1, round(ratio * base)), or the nearest multiple.
+
+    Args:
+      ratios: `[widths, ..]`.
+      base: Channels at ratio 1, integers of a shape that broadcasts to that of `ratios`.
+      multiple: What the channels are multiples of. Default: 1.
+    """
+    return np.maximum(1, np.round(ratios * base / multiple)).astype(int) * multiple
+
+
+def least_ratio(settings: Settings) -> float:
+    """The least mu that a search can end with."""
+    return max(settings.minimal_edge + logistic.HALF_STEP * settings.final_sigma, settings.minimal_ratio)
+
+
+def smallest(template: Architecture, settings: Settings) -> dict[str, int]:
+    """Choices of the smallest network that a search can reach: every width at `least_ratio`.
+
+    Raises:
+      UserError: A choice of the network is no width.
+    """
+    widths = {name: width_of(template.network, name, kind) for name, kind in choices(template).items()}
+    base = np.array([width.base for width in widths.values()])
+    found = channels_of(np.full(len(widths), least_ratio(settings)), base, multiple=settings.width_multiple)
+    return dict(zip(widths, found.tolist(), strict=True))
+
+
+def width_of(network: str, name: str, default: object) -> Width:
+    """The width that a choice is.
+
+    Raises:
+      UserError: It is another kind of choice.
+    """
+    kind = kind_of(default)
+    if not isinstance(kind, Width):
+        raise UserError(
+            f"Expected a network whose choices are widths. Received: the network {network!r}, whose choice {name!r} is "
+            f"of the kind {type(kind).__name__}."
+        )
+    return kind
+
+
+def check_costs(budgets: Sequence[Budget]) -> None:
+    """Raises UserError for a cost whose expectation is unknown."""
+    for budget in budgets:
+        if not isinstance(budget.cost, DifferentiableCost):
+            raise UserError(
+                "Expected a budget on a cost whose expectation is differentiable (it has `expected`). "
+                f"Received: {type(budget.cost).__name__}."
+            )
+
+
+def check_masks(network: str, widths: Sequence[OpenWidth], operations: Sequence[Operation]) -> None:
+    """Raises UserError for a network without widths, or with one that has no normalisation where its mask can act."""
+    masked = {id(operation.outputs) for operation in operations if operation.kind == "normalization"}
+    for width in widths:
+        if id(width) not in masked:
+            raise UserError(
+                "Expected a tfbnas BatchNormalization behind the layers of every open width, where its mask acts. "
+                f"Received: the network {network!r} with none for the width {width.name!r}."
+            )
+    if not widths:
+        raise UserError(f"Expected a network with choices. Received: the network {network!r}, which asks for none.")

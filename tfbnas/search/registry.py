@@ -1,0 +1,44 @@
+"""The search methods by name. TensorFlow is not imported here."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Method:
+    """A search method.
+
+    Attributes:
+      name: As architectures, recipes and modules name it: `tfbnas.search.<name>` and `tfbnas.search.<name>_settings`.
+      label: For people; also the name of its class.
+      title: What it does, in a few words.
+      source: The paper.
+    """
+
+    name: str
+    label: str
+    title: str
+    source: str
+
+    @property
+    def settings(self) -> Any:
+        """The dataclass of its hyperparameters. TensorFlow is not imported."""
+        return importlib.import_module(f"tfbnas.search.{self.name}_settings").Settings
+
+    @property
+    def search(self) -> Any:
+        """Its class, a `tfbnas.search.base.Search`. This imports TensorFlow."""
+        return getattr(importlib.import_module(f"tfbnas.search.{self.name}"), self.label)
+
+
+_DMS = "DMS: Differentiable Dimension Search for Binary Neural Networks"
+_BSN = "Veniat & Denoyer, Learning Time/Memory-Efficient Deep Architectures with Budgeted Super Networks, CVPR 2018"
+
+METHODS: dict[str, Method] = {
+    "dms": Method("dms", "DMS", "Differentiable dimension search", _DMS),
+    "bsn": Method("bsn", "BSN", "Budgeted super networks", _BSN),
+}
+"""All methods. A new one adds one line."""
