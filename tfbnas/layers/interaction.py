@@ -146,6 +146,10 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
 
     Raises:
       UserError: An edge names a channel or an influence that there is not.
+
+    Attributes:
+      channels: Of the output, a number.
+      input_count: Channels of the input, a number; known once the layer is built.
     """
 
     def __init__(self, filters, kernel_size, strides=1, *, edges: Any = (), influence_unit=0.01, levels=2, **kwargs):
@@ -160,7 +164,7 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
         self.influence_unit = influence_unit
         self.levels = levels
         self.open = edges if isinstance(edges, OpenInteractions) else None
-        self._channels = channels = present_size(self.filters)
+        self.channels = channels = present_size(self.filters)
         if self.open is None:
             self._edges = checked_edges(edges, channels, levels, self.name)
         elif (self.open.channels, self.open.levels) != (channels, levels):
@@ -177,7 +181,7 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
     @property
     def terms(self) -> int:
         """N0, how many products a bitcount is the sum of; known once the layer is built."""
-        return math.prod(self.kernel_size) * self._inputs
+        return math.prod(self.kernel_size) * self.input_count
 
     @property
     def unit(self) -> int:
@@ -186,7 +190,7 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
 
     def build(self, input_shape):
         super().build(input_shape)
-        self._inputs = present_size(self._dimensions[2])
+        self.input_count = present_size(self._dimensions[2])
 
     def call(self, inputs):
         bitcounts = self.bitcounts(inputs)
@@ -225,7 +229,7 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
     def _closed(self, bitcounts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """One staircase for each teacher and size of influence; and what each student makes of it, -1, 0 or 1."""
         kinds = self.staircases()
-        weights = np.zeros([len(kinds), self._channels], np.float32)
+        weights = np.zeros([len(kinds), self.channels], np.float32)
         for teacher, student, influence in self._edges:
             weights[kinds.index((teacher, abs(influence))), student] = np.sign(influence)
         teachers, intervals = zip(*kinds, strict=True)
@@ -249,4 +253,4 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
     def get_config(self):
         edges = [list(edge) for edge in self.edges]
         own = {"edges": edges, "influence_unit": self.influence_unit, "levels": self.levels}
-        return {**super().get_config(), "filters": self._channels, **own}
+        return {**super().get_config(), "filters": self.channels, **own}
