@@ -13,6 +13,7 @@ import tfbnas.layers as tfl
 from tfbnas.costs import fusing
 from tfbnas.costs.fusing import Call
 from tfbnas.errors import UserError
+from tfbnas.layers.interaction import InteractedConv2D
 from tfbnas.layers.width import Channels, channels_of
 
 WEIGHTED = ("convolution", "dense", "normalization")
@@ -82,7 +83,18 @@ def operations_of(call: Call, quantized: set[Hashable]) -> list[Operation]:
       call: The layer in its network.
       quantized: What the layers before it have quantised, the same set for all layers of a network; this adds to it.
     """
-    return _quantize(call, quantized) + _operation(call)
+    return _quantize(call, quantized) + _operation(call) + _interactions(call)
+
+
+def _interactions(call: Call) -> list[Operation]:
+    """What channel interactions add behind a convolution."""
+    if not isinstance(call.layer, InteractedConv2D) or not call.layer.edges:
+        return []
+    from tfbnas.costs import interacted  # late: it makes Operations
+
+    layer = call.layer
+    height, width = _size(layer.output)
+    return interacted.cheapest(layer, height=height, width=width)[1]
 
 
 def _quantize(call: Call, done: set[Hashable]) -> list[Operation]:

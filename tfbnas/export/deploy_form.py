@@ -23,6 +23,8 @@ from tfbnas.errors import UserError
 from tfbnas.export import carrying, pixels
 from tfbnas.export.carrying import Carried
 from tfbnas.export.graph import Call, Graph, Key, call_copy, flatten, is_functional, rebuild, redirect
+from tfbnas.export.interacting import interacted
+from tfbnas.layers.interaction import InteractedConv2D
 
 # moving_variance + epsilon is exactly 1 in float32, so that Keras computes x * gamma + beta, rounded as LCE rounds it.
 _EPSILON = 2.0**-10
@@ -203,6 +205,8 @@ class _Deployment:
             output = self._dense(call, tensors)
         elif type(layer) is tfl.FloatConv2D:
             output = self._convolution(call, tensors)
+        elif isinstance(layer, InteractedConv2D):
+            output = interacted(layer, self._read(call.inputs[0], tensors, Carried(), call), call.name)
         elif _is_own(layer):
             raise UserError(
                 f"Expected tfbnas layers that have a deploy form. Received: layer {call.name!r} of type "
