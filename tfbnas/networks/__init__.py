@@ -17,6 +17,7 @@ from tfbnas.errors import UserError, nearest
 from tfbnas.networks.choices import Kind, Module, kind_of
 from tfbnas.networks.cnf import cnf, cnf_graph
 from tfbnas.networks.graph import NetworkGraph
+from tfbnas.networks.interacted import resnet20, vgg_small
 from tfbnas.networks.resnet import resnet18
 from tfbnas.networks.resnet_fabric import resnet_fabric, resnet_fabric_graph
 from tfbnas.networks.vgg import vgg11
@@ -24,7 +25,14 @@ from tfbnas.networks.vgg import vgg11
 Choose = Callable[[str, Any], Any]
 Builder = Callable[..., tf.keras.Model]
 
-_BUILDERS: dict[str, Builder] = {"resnet18": resnet18, "vgg11": vgg11, "resnet_fabric": resnet_fabric, "cnf": cnf}
+_BUILDERS: dict[str, Builder] = {
+    "resnet18": resnet18,
+    "vgg11": vgg11,
+    "resnet_fabric": resnet_fabric,
+    "cnf": cnf,
+    "resnet20": resnet20,
+    "vgg_small": vgg_small,
+}
 _GRAPHS: dict[Builder, Callable[..., NetworkGraph]] = {resnet_fabric: resnet_fabric_graph, cnf: cnf_graph}
 
 

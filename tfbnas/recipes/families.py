@@ -131,6 +131,54 @@ class Vgg11Settings(NetworkSettings):
 
 
 @dataclass
+class ResNet20Settings(NetworkSettings):
+    """The network that is searched: ResNet-20 with channel interactions.
+
+    Attributes:
+      base: Channels of the first stage.
+      n: Pairs of convolutions in each of the three stages; the depth is 6 n + 2.
+      binarisation: sign (activations and kernels -1 and +1), or float, which has no interactions.
+      levels: K0; the influence of an edge is +-3 to +-(2 K0 + 1). Paper: 2.
+      influence_unit: U0, the share of a bitcount's range by which one step corrects. Paper: 0.01.
+    """
+
+    family: str = "resnet20"
+    base: int = 16
+    n: int = 3
+    binarisation: Literal["sign", "float"] = "sign"
+    levels: int = 2
+    influence_unit: float = 0.01
+
+    baselines: ClassVar[type] = ModuleBaselines
+
+    def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        return {"plain": (f"{self.family} without interactions", self.builder_options())}
+
+
+@dataclass
+class VggSmallSettings(NetworkSettings):
+    """The network that is searched: VGG-small with channel interactions.
+
+    Attributes:
+      base: Channels of the first convolution.
+      binarisation: sign (activations and kernels -1 and +1), or float, which has no interactions.
+      levels: K0; the influence of an edge is +-3 to +-(2 K0 + 1). Paper: 2.
+      influence_unit: U0, the share of a bitcount's range by which one step corrects. Paper: 0.01.
+    """
+
+    family: str = "vgg_small"
+    base: int = 128
+    binarisation: Literal["sign", "float"] = "sign"
+    levels: int = 2
+    influence_unit: float = 0.01
+
+    baselines: ClassVar[type] = ModuleBaselines
+
+    def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        return {"plain": (f"{self.family} without interactions", self.builder_options())}
+
+
+@dataclass
 class FabricSettings(NetworkSettings):
     """The network that is searched: a ResNet Fabric.
 
@@ -201,5 +249,7 @@ FAMILIES: dict[str, type[NetworkSettings]] = {
     "resnet_fabric": FabricSettings,
     "cnf": CnfSettings,
     "cnf_segmentation": SegmentationSettings,
+    "resnet20": ResNet20Settings,
+    "vgg_small": VggSmallSettings,
 }
 """By the name that a recipe has behind its method's."""
