@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfbnas.costs import Operation
 from tfbnas.costs import interacted as costs
 from tfbnas.export.convert import Interpreter, convert_model
 from tfbnas.export.flatbuffer import operators
@@ -78,3 +79,15 @@ def test_the_cheapest_way_is_taken():
     assert len(set(totals.values())) == 3 and min(totals.values()) > 0
     written = [[one.name for one in deployed(layer, choice).layers[1:]] for choice in (None, way)]
     assert written[0] == written[1]
+
+
+def test_instructions_are_those_of_the_fit():
+    """By hand, 16 to 16 channels at 32x32: 3 + 0.024 x 1024 x 16 x 384 / 1e3 + 4.5 x 16.384 + 11.6 x 9.216."""
+    one = dict(binary=True, kernel_size=(3, 3), inputs=16, outputs=16, bias=False, height=32, width=32)
+    assert costs.instructions(Operation("a", "convolution", **one)) == pytest.approx(334.6, abs=0.1)
+    bits = costs.instructions(Operation("a", "convolution", **one, writes_bits=True))
+    assert bits == pytest.approx(3.1 + 153.5 + 55.7 + 100.5, abs=0.2)
+    assert costs.instructions(Operation("a", "add", **one)) == pytest.approx(22.9, abs=0.1)
+    assert costs.instructions(Operation("a", "quantize", **one)) == pytest.approx(217.9, abs=0.1)
+    one |= {"binary": False, "kernel_size": (1, 1)}
+    assert costs.instructions(Operation("a", "convolution", **one)) == pytest.approx(97.0, abs=0.1)

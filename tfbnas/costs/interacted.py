@@ -8,6 +8,7 @@ break. Its sign is exact, as a sign or as p - b cut to [-1, 1]. Each student sum
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,8 @@ class Signs:
 
 def signs(layer: InteractedConv2D) -> Signs:
     """The signs that the edges of a built layer need, each teacher and break once; there must be edges."""
-    terms, rows = layer.terms, {}
+    terms = layer.terms
+    rows: dict[tuple[int, int], np.ndarray] = {}
     for teacher, student, influence in layer.edges:
         size = abs(influence)
         for step in range(1, size):
@@ -77,7 +79,13 @@ def operations(layer: InteractedConv2D, way: str, *, height: int, width: int) ->
     count = len(found.teachers)
 
     def one(name: str, kind: str, reads: int, writes: int, **more) -> Operation:
-        common = {"binary": False, "kernel_size": (1, 1), "bias": False, "height": height, "width": width}
+        common: dict[str, Any] = {
+            "binary": False,
+            "kernel_size": (1, 1),
+            "bias": False,
+            "height": height,
+            "width": width,
+        }
         return Operation(f"{layer.name}_{name}", kind, inputs=reads, outputs=writes, **common | more)
 
     add = one("corrected", "add", channels, channels, terms=2)
@@ -89,7 +97,12 @@ def operations(layer: InteractedConv2D, way: str, *, height: int, width: int) ->
     if way == "mixed":
         first = one("signs", "convolution", channels, count, bias=True)
         return [first, one("signs", "quantize", count, count), last, add]
-    own = {"binary": True, "reads_bits": True, "writes_bits": True, "kernel_size": tuple(layer.kernel_size)}
+    own: dict[str, Any] = {
+        "binary": True,
+        "reads_bits": True,
+        "writes_bits": True,
+        "kernel_size": tuple(layer.kernel_size),
+    }
     return [one("signs", "convolution", layer.input_count, count, stride=layer.strides[0], **own), last, add]
 
 
@@ -98,19 +111,18 @@ def instructions(operation: Operation) -> float:
 
     Float convolutions: as ResNet-18 in float takes them, 0.37 for each multiply-add; a model, not a measurement.
     """
-    pixels = operation.height * operation.width
+    pixels, inputs, outputs = operation.height * operation.width, int(operation.inputs), int(operation.outputs)
     if operation.kind == "add":
-        return 1.4e-3 * pixels * operation.outputs
+        return 1.4e-3 * pixels * outputs
     if operation.kind == "quantize":
-        return (0.8e-3 if operation.inputs % 32 == 0 else 13.3e-3) * pixels * operation.inputs
+        return (0.8e-3 if inputs % 32 == 0 else 13.3e-3) * pixels * inputs
     window = operation.kernel_size[0] * operation.kernel_size[1]
     if not operation.binary:
-        return 0.37e-3 * pixels * window * operation.inputs * operation.outputs
-    words = -(-operation.inputs // 32)
-    reads = -(-window * words * 32 // 128) * 128
-    writes = -(-operation.outputs // 8) * 8
-    start, products, outputs, columns = (3.1, 0.0244, 3.4, 10.9) if operation.writes_bits else (3.0, 0.0240, 4.5, 11.6)
-    return start + pixels * (products * writes * reads + outputs * operation.outputs + columns * window * words) / 1e3
+        return 0.37e-3 * pixels * window * inputs * outputs
+    words = -(-inputs // 32)
+    reads, writes = -(-window * words * 32 // 128) * 128, -(-outputs // 8) * 8
+    start, product, output, column = (3.1, 0.0244, 3.4, 10.9) if operation.writes_bits else (3.0, 0.0240, 4.5, 11.6)
+    return start + pixels * (product * writes * reads + output * outputs + column * window * words) / 1e3
 
 
 def cheapest(layer: InteractedConv2D, *, height: int, width: int) -> tuple[str, list[Operation]]:

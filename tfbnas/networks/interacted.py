@@ -30,7 +30,7 @@ class Interactions(Edges):
     def check(self, name: str, value: Any) -> list[list[int]]:
         return [list(edge) for edge in checked_edges(value, self.sources, self.levels, name)]
 
-    def open(self, name: str) -> OpenInteractions:
+    def open(self, name: str) -> OpenInteractions:  # type: ignore[override]
         return OpenInteractions(name, self.sources, self.levels)
 
     def draw(self, random: np.random.Generator) -> list[list[int]]:
@@ -59,12 +59,13 @@ class _Convolutions:
                 f"Received: binarisation={binarisation!r}."
             )
         self.choose, self.binary = choose, binarisation == "sign"
-        self.options = {"levels": levels, "influence_unit": influence_unit}
+        self.levels, self.influence_unit = levels, influence_unit
 
     def __call__(self, x, channels: int, name: str, strides: int = 1):
-        edges = self.choose(name, Interactions(channels, channels, levels=self.options["levels"]))
+        edges = self.choose(name, Interactions(channels, channels, levels=self.levels))
         if self.binary:
-            return InteractedConv2D(channels, 3, strides, edges=edges, name=name, **self.options)(x)
+            options = {"levels": self.levels, "influence_unit": self.influence_unit}
+            return InteractedConv2D(channels, 3, strides, edges=edges, name=name, **options)(x)
         x = tf.keras.layers.ReLU(name=f"{name}_relu")(x)
         return FloatConv2D(channels, 3, strides, name=name)(x)
 

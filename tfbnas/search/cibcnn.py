@@ -174,7 +174,10 @@ class CIBCNN(Search):
                     f"{self.least_text(self.template, self.settings)}. Received: limit={budget.limit:.6g}."
                 )
         edge, known = np.zeros([len(self.budgets), len(self.opened)]), {}
-        layers = {layer.open.name: layer for layer in self.network.layers if isinstance(layer, InteractedConv2D)}
+        layers = {}
+        for layer in self.network.layers:
+            if isinstance(layer, InteractedConv2D) and layer.open is not None:
+                layers[layer.open.name] = layer
         random = np.random.default_rng(0)
         for index, (name, kind) in enumerate(interacted(self.template).items()):
             count, layer = int(self.blocks.limits()[index]), layers[name]
@@ -350,8 +353,9 @@ def interacted(template: Architecture) -> dict[str, Interactions]:
     Raises:
       UserError: It asks for something else, or for nothing.
     """
-    kinds = networks.choices(template)
-    if not kinds or not all(isinstance(kind, Interactions) for kind in kinds.values()):
+    asked = networks.choices(template)
+    kinds = {name: kind for name, kind in asked.items() if isinstance(kind, Interactions)}
+    if not kinds or len(kinds) < len(asked):
         raise UserError(
             f"Expected a network whose choices are channel interactions, such as resnet20 or vgg_small. "
             f"Received: {template.network!r}."

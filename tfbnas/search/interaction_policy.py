@@ -34,7 +34,7 @@ class InteractionPolicy(tf.keras.Model):
     """
 
     def __init__(self, blocks: Blocks, levels: int, *, units: int = 64, hierarchical: bool = False, seed: int = 0):
-        super().__init__(name="policy")
+        super().__init__(name="policy", dtype="float32")
         self.blocks, self.levels, self.hierarchical = blocks, levels, hierarchical
         self.allowed = tf.constant(blocks.allowed())
         self.limits = tf.constant(blocks.limits())
@@ -151,8 +151,8 @@ def roll_out(
     loss = tf.tile(evaluate(start[None])[0], [count])
     layers, none = start.shape[0], tf.zeros([count], tf.float32)
 
-    def step(carried: Rollouts, number: tf.Tensor) -> Rollouts:
-        (graphs, before_loss), active = (carried[1], carried[9]), carried[10]
+    def step(carried: tuple[tf.Tensor, ...], number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        graphs, before_loss, active = carried[1], carried[9], carried[10]
         creation, deletion, weights = policy(graphs)
         created, deleted = (
             interactions.draw(logs, tf.stack([tf.cast(seed, tf.int64) * 2 + kind, tf.cast(number, tf.int64)]))
