@@ -23,7 +23,7 @@ def test_round_trip(tmp_path):
 def test_the_file_is_plain_json(tmp_path):
     SAMPLE.save(tmp_path / "architecture.json")
     assert json.loads((tmp_path / "architecture.json").read_text()) == {
-        "format": 1,
+        "format": 2,
         "id": SAMPLE.id,
         "method": "dms",
         "network": "resnet18",
@@ -104,8 +104,8 @@ def damaged(tmp_path, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(format=2), "format 1 or older. Received: format=2. Update tfbnas"),
-        (lambda c: c.update(format="1"), "Received: format='1'"),
+        (lambda c: c.update(format=3), "format 2 or older. Received: format=3. Update tfbnas"),
+        (lambda c: c.update(format="2"), "Received: format='2'"),
         (lambda c: c.update(format=True), "Received: format=True"),
         (lambda c: c.pop("format"), "Received: format=None"),
         (lambda c: c.pop("network"), "Expected the keys of an Architecture. Received: .*'network'"),
@@ -116,6 +116,21 @@ def damaged(tmp_path, change):
 def test_damaged_files_are_told(tmp_path, change, message):
     with pytest.raises(UserError, match=message):
         Architecture.load(damaged(tmp_path, change))
+
+
+@pytest.mark.parametrize(("binary", "binarisation"), [(True, "zero_alpha"), (False, "float")])
+def test_reads_format_1(tmp_path, binary, binarisation):
+    """Its options said `binary`; its id is that of its own content."""
+    old = replace(SAMPLE, options={"base": 16, "binary": binary})
+    path = tmp_path / "architecture.json"
+    path.write_text(json.dumps({**old.to_dict(), "format": 1, "id": old.id}))
+    loaded = Architecture.load(path)
+    assert loaded == replace(SAMPLE, options={"base": 16, "binarisation": binarisation}) and loaded.id != old.id
+    assert Architecture.from_dict({**SAMPLE.to_dict(), "format": 1}) == SAMPLE
+    assert Architecture.from_dict(old.to_dict()) == old  # of format 2: an option of somebody's own
+    path.write_text(json.dumps({**old.to_dict(), "format": 1, "id": SAMPLE.id}))
+    with pytest.raises(UserError, match="does not hold the architecture"):
+        Architecture.load(path)
 
 
 def test_edited_on_purpose_without_its_id(tmp_path):

@@ -152,6 +152,11 @@ class TrainingResult(Result):
     done: bool = True
 
 
+def cost_keys(count: int) -> list[str]:
+    """Under which names a search's logs and history hold its expected costs: "cost", "cost_2", "cost_3", ..."""
+    return ["cost", *(f"cost_{number}" for number in range(2, count + 1))]
+
+
 STATE = "about"
 """Key of a checkpoint's state under which a running stage keeps its result so far, without its history.
 

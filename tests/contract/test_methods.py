@@ -1,7 +1,10 @@
 """What every search method must do. A new method adds one row."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,100 +15,57 @@ from tfbnas import networks
 from tfbnas.architecture import Architecture
 from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import Budget, Memory
-from tfbnas.search.bsn import BSN
-from tfbnas.search.dms import DMS
+from tfbnas.errors import UserError
+from tfbnas.search import registry
+from tfbnas.search.base import Search
 
 
 @dataclass(frozen=True)
-class Method:
-    """A row.
+class Row:
+    """A method on a small network.
 
     Attributes:
-      name: As an architecture names it.
-      make: Gives the search model with a seed, not compiled, under a budget of bytes.
-      fit: Arguments of `fit` for three rounds.
-      resumed: Arguments of `fit` that go on behind the first round.
-      state: What a checkpoint must hold, by name, beside the optimisers.
+      name: As the registry has it.
+      settings: Hyperparameters for three epochs that move something.
+      budget: In bytes.
+      network: Family that it searches.
+      options: Of the family's builder.
     """
 
     name: str
-    make: Callable[..., tf.keras.Model]
-    fit: dict[str, Any]
-    resumed: dict[str, Any]
-    state: Callable[[tf.keras.Model], dict[str, Any]]
+    settings: dict[str, Any]
+    budget: Budget
+    network: str = "test-small"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def make(self, seed=0, **changes) -> Search:
+        arguments = {"budget": self.budget, "settings": self.method.settings(**self.settings), "seed": seed} | changes
+        return self.method.search(self.network, input_shape=(8, 8, 3), classes=4, options=self.options, **arguments)
+
+    @property
+    def method(self) -> registry.Method:
+        return registry.METHODS[self.name]
 
 
-def make_dms(seed, limit=1200.0):
-    return DMS("test-small", budget=Budget(Memory(), limit), input_shape=(8, 8, 3), classes=4, seed=seed)
-
-
-def make_bsn(seed, limit=600.0):
-    return BSN(
-        "cnf",
-        budget=Budget(Memory(), limit),
-        input_shape=(8, 8, 3),
-        classes=4,
-        options={"columns": 2, "scales": 2, "filters": 4},
-        groups=4,
-        initial_logit=0.02,  # so that a few steps decide something
-        seed=seed,
-    )
-
+CNF = {"columns": 2, "scales": 2, "filters": 4}
+MOVING = {"learning_rate": 0.05, "architecture_learning_rate": 0.05}
 
 METHODS = [
-    Method(
-        "dms",
-        make_dms,
-        {"rounds": 3, "weight_epochs": 1},
-        {"rounds": 3, "weight_epochs": 1, "initial_round": 1},
-        lambda search: {
-            "network": search.network,
-            "sizes": [width.size for width in search.widths],
-            "variables": search.state,
-        },
-    ),
-    Method(
+    Row("dms", {"rounds": 3, "weight_epochs": 1, **MOVING}, Budget(Memory(), 1200.0)),
+    Row(
         "bsn",
-        make_bsn,
-        {"epochs": 3, "warm_up_epochs": 0},
-        {"epochs": 3, "warm_up_epochs": 0, "initial_epoch": 1},
-        lambda search: {"network": search.network, "variables": search.state},
+        {"epochs": 3, "warm_up_epochs": 0, "groups": 4, "initial_logit": 0.02, "architecture_optimizer": "adam"}
+        | MOVING,
+        Budget(Memory(), 600.0),
+        "cnf",
+        CNF,
     ),
 ]
 
 
-@pytest.fixture(params=METHODS, ids=lambda method: method.name, scope="module")
-def method(request):
+@pytest.fixture(params=METHODS, ids=lambda row: row.name, scope="module")
+def row(request):
     return request.param
-
-
-def compiled(method, seed=0):
-    search = method.make(seed)
-    search.compile(
-        weight_optimizer=tf.keras.optimizers.SGD(0.05, momentum=0.9),
-        architecture_optimizer=tf.keras.optimizers.Adam(0.05),
-        loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    return search
-
-
-def outcome(search):
-    """All that a search leaves, bit for bit."""
-    variables = [*search.network.variables, *search.optimizer.variables, *search.architecture_optimizer.variables]
-    return search.architecture(), [variable.numpy().tobytes() for variable in variables]
-
-
-class SaveAndStop(tf.keras.callbacks.Callback):
-    """Ends the process, so to speak, behind the first round."""
-
-    def __init__(self, checkpoints):
-        super().__init__()
-        self.checkpoints = checkpoints
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.checkpoints.save(epoch + 1, {"logs": {name: float(value) for name, value in logs.items()}})
-        raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
@@ -113,48 +73,144 @@ def data(image_batches):
     return image_batches(32, batch=16), image_batches(32, batch=16, seed=1)
 
 
+def compiled(row, data, seed=0):
+    search = row.make(seed)
+    search.compile(**search.optimizers(data[0]))
+    return search
+
+
+def variables(held) -> list[tf.Variable]:
+    """All variables of what `tracked` gives."""
+    if isinstance(held, tf.Variable):
+        return [held]
+    if isinstance(held, Mapping):
+        held = list(held.values())
+    if isinstance(held, list | tuple):
+        return [variable for one in held for variable in variables(one)]
+    return list(held.variables)
+
+
+def outcome(search):
+    """All that a search leaves, bit for bit."""
+    return search.architecture(), search.record(), [one.numpy().tobytes() for one in variables(search.tracked())]
+
+
+class Records(tf.keras.callbacks.Callback):
+    """Logs and record of each epoch; with checkpoints the process ends, so to speak, behind the first."""
+
+    def __init__(self, checkpoints=None):
+        super().__init__()
+        self.checkpoints, self.rows = checkpoints, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.rows.append({"logs": {name: float(value) for name, value in logs.items()}, **self.model.record()})
+        if self.checkpoints is not None:
+            self.checkpoints.save(epoch + 1, {"rows": self.rows})
+            raise KeyboardInterrupt
+
+
 @pytest.fixture(scope="module")
-def undisturbed(method, data):
+def undisturbed(row, data):
     tf.keras.utils.set_random_seed(11)  # none of a method's business
-    search = compiled(method)
-    history = search.fit(*data, **method.fit)
-    return search, history
+    search, records = compiled(row, data), Records()
+    history = search.fit(*data, callbacks=[records])
+    return search, history, records.rows
 
 
-def checkpoints(method, search, directory):
-    return Checkpoints(
-        directory,
-        weight_optimizer=search.optimizer,
-        architecture_optimizer=search.architecture_optimizer,
-        **method.state(search),
-    )
-
-
-def test_is_a_keras_model_that_fits(method, undisturbed):
-    search, history = undisturbed
-    assert isinstance(search, tf.keras.Model) and isinstance(history, tf.keras.callbacks.History)
-    assert history.epoch == [0, 1, 2]
+def test_is_a_keras_model_that_fits(undisturbed):
+    search, history, _ = undisturbed
+    assert isinstance(search, Search) and isinstance(history, tf.keras.callbacks.History)
+    assert history.epoch == [0, 1, 2] == list(range(search.epochs))
     assert {"loss", "accuracy", "validation_loss", "validation_accuracy", "cost"} <= set(history.history)
     assert np.all(np.isfinite([values for values in history.history.values()]))
 
 
-def test_gives_a_closed_architecture_within_its_budget(method, undisturbed):
-    search, _ = undisturbed
+def test_is_what_the_registry_says(row, undisturbed):
+    search, _, _ = undisturbed
+    assert type(search) is row.method.search and search.method == row.name and search.name == row.name
+    assert search.settings_class is row.method.settings and row.method.title and row.method.source
+    assert search.choice_label and search.budgets == (row.budget,)
+
+
+def test_gives_a_closed_architecture_within_its_budget(row, undisturbed):
+    search, _, _ = undisturbed
     found = search.architecture()
-    assert isinstance(found, Architecture) and found.method == method.name
-    assert Memory().of(found) <= search.budget.limit
+    assert isinstance(found, Architecture) and found.method == row.name
+    assert row.budget.cost.of(found) <= search.budget.limit
     model = networks.build(Architecture.from_dict(found.to_dict()))
     assert model.output_shape == (None, 4)
 
 
-def test_gives_an_expected_cost(method, undisturbed):
-    search, _ = undisturbed
-    cost = search.cost()
-    assert cost.shape == () and 0 < float(cost) < 10 * search.budget.limit
+def candidates(choice):
+    """Closed values of a choice and their probabilities."""
+    if "candidates" not in choice:
+        return [(False, 1.0 - choice["value"]), (True, choice["value"])]
+    values = choice.get("candidate_channels", choice["candidates"])
+    return list(zip(values, choice["probabilities"], strict=True))
 
 
-def test_predicts_and_evaluates_like_any_model(method, undisturbed, data):
-    search, _ = undisturbed
+def test_expects_the_cost_of_what_its_probabilities_draw(row, undisturbed):
+    """The expected cost is the mean over all architectures, up to that of a few dozen draws."""
+    search, _, _ = undisturbed
+    choices = search.record()["choices"]
+    values, chances = [], []
+    for picked in itertools.product(*(candidates(one) for one in choices.values())):
+        closed = dict(zip(choices, [value for value, _ in picked], strict=True))
+        values.append(row.budget.cost.of(replace(search.template, choices=closed)))
+        chances.append(math.prod(chance for _, chance in picked))
+    mean = np.dot(chances, values)
+    assert sum(chances) == pytest.approx(1.0, rel=1e-4)
+    tolerance = 3 * math.sqrt(np.dot(chances, np.square(values - mean)) / 64)
+    assert tolerance < 0.25 * mean
+    assert search.costs() == [pytest.approx(mean, abs=tolerance)]
+    assert search.cost().shape == () and float(search.cost()) == pytest.approx(mean, abs=tolerance)
+
+
+def test_least_costs_are_those_that_a_search_can_end_with(row, undisturbed):
+    search, _, _ = undisturbed
+    (least,) = row.method.search.least_costs(search.template, search.budgets, search.settings)
+    if least is None:
+        return
+    assert 0 < least <= row.budget.cost.of(search.architecture())
+    assert row.method.search.least_text(search.template, search.settings)
+    row.make(budget=replace(row.budget, limit=1.001 * least))
+    with pytest.raises(UserError, match=f"at least {least:.6g} bytes"):
+        row.make(budget=replace(row.budget, limit=0.99 * least))
+
+
+def test_records_are_json_about_every_choice(undisturbed):
+    search, _, rows = undisturbed
+    assert json.loads(json.dumps(rows)) == rows and len(rows) == 3
+    kinds = networks.choices(search.template)
+    for record in rows:
+        assert record.keys() == rows[0].keys() and set(record["choices"]) == set(kinds)
+        for name, choice in record["choices"].items():
+            assert choice.keys() == rows[0]["choices"][name].keys()
+            assert math.isfinite(choice["value"])
+            assert choice.get("low", -math.inf) <= choice["value"] <= choice.get("high", math.inf)
+            found = candidates(choice)
+            assert sum(probability for _, probability in found) == pytest.approx(1.0, rel=1e-5)
+            for value in [*(value for value, _ in found), *([choice["closed"]] if "closed" in choice else [])]:
+                assert kinds[name].check(name, value) == value
+            assert choice.get("base", 0) == getattr(kinds[name], "base", 0)
+    assert rows[-1] == {"logs": rows[-1]["logs"], **search.record()}
+    if all("closed" in choice for choice in rows[-1]["choices"].values()):
+        closed = {name: choice["closed"] for name, choice in rows[-1]["choices"].items()}
+        assert closed == search.architecture().choices
+
+
+def test_scalars_and_the_bar_say_what_is_going_on(undisturbed):
+    search, _, rows = undisturbed
+    scalars = search.scalars()
+    assert scalars and all(isinstance(value, int | float) for value in scalars.values())
+    shown = search.shown(rows[-1]["logs"])
+    assert shown["cost"].endswith(" MiB") and " of " in shown["cost"]
+    assert all(text is None or isinstance(text, str) for text in shown.values())
+    assert all(isinstance(search.shown({"cost": value}), dict) for value in (math.nan, math.inf))
+
+
+def test_predicts_and_evaluates_like_any_model(undisturbed, data):
+    search, _, _ = undisturbed
     images, labels = (np.concatenate(parts) for parts in zip(*data[0].as_numpy_iterator(), strict=True))
     logits = search.predict(images, verbose=0)
     found = search.evaluate(images, labels, verbose=0, return_dict=True)
@@ -163,31 +219,42 @@ def test_predicts_and_evaluates_like_any_model(method, undisturbed, data):
     assert found["loss"] == pytest.approx(float(tf.reduce_mean(loss)), rel=1e-4)
 
 
-def test_searches_something(method, undisturbed):
+def test_searches_something(row, undisturbed):
     """What decides the architecture has moved, further than rounding."""
-    now, before = undisturbed[0].state[0].numpy(), method.make(0).state[0].numpy()
-    assert np.abs(now - before).max() > 0.01
+    now, before = (search.record()["choices"] for search in (undisturbed[0], row.make()))
+    assert max(abs(now[name]["value"] - before[name]["value"]) for name in now) > 0.01
 
 
-def test_the_seed_decides_everything(method, undisturbed, data):
+def test_the_seed_decides_everything(row, undisturbed, data):
     tf.keras.utils.set_random_seed(99)
-    again = compiled(method)
-    again.fit(*data, **method.fit)
+    again = compiled(row, data)
+    again.fit(*data)
     assert outcome(again) == outcome(undisturbed[0])
-    other = compiled(method, seed=1)
-    assert outcome(other)[1] != outcome(compiled(method))[1]
+    assert outcome(compiled(row, data, seed=1))[2] != outcome(compiled(row, data))[2]
 
 
-def test_resumed_search_is_the_undisturbed_one(method, undisturbed, data, tmp_path):
-    killed = compiled(method)
+def test_resumed_search_is_the_undisturbed_one(row, undisturbed, data, tmp_path):
+    killed = compiled(row, data)
     with pytest.raises(KeyboardInterrupt):
-        killed.fit(*data, **method.fit, callbacks=[SaveAndStop(checkpoints(method, killed, tmp_path))])
+        killed.fit(*data, callbacks=[Records(Checkpoints(tmp_path, **killed.tracked()))])
     tf.keras.utils.set_random_seed(5)
-    search = compiled(method)
-    step, state = checkpoints(method, search, tmp_path).restore()
-    history = search.fit(*data, **method.resumed)
+    search, records = compiled(row, data), Records()
+    step, state = Checkpoints(tmp_path, **search.tracked()).restore()
+    history = search.fit(*data, initial_epoch=step, callbacks=[records])
     assert step == 1 and history.epoch == [1, 2]
     assert outcome(search) == outcome(undisturbed[0])
-    whole = undisturbed[1].history
-    for name, values in history.history.items():
-        assert [state["logs"][name], *values] == pytest.approx(whole[name], rel=1e-6)
+    assert [*state["rows"], *records.rows] == undisturbed[2]
+
+
+def test_hyperparameters_belong_to_the_constructor(row, undisturbed, data):
+    search, _, _ = undisturbed
+    names = [one.name for one in fields(search.settings)]
+    with pytest.raises(UserError, match=rf"in its constructor. Received: fit\({names[0]}=7\); write .*\({names[0]}|7"):
+        search.fit(*data, **{names[0]: 7})
+    with pytest.raises(UserError, match="'initial_epok'. Did you mean 'initial_epoch'"):
+        search.fit(*data, initial_epok=1)
+    with pytest.raises(UserError, match=f"{names[0] + 'x'!r}. Did you mean {names[0]!r}"):
+        row.make(**{names[0] + "x": 7})
+    with pytest.raises(UserError, match="Expected `settings` of .* Received: 7"):
+        row.make(settings=7)
+    assert getattr(row.make(**{names[0]: 7}).settings, names[0]) == 7

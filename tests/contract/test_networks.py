@@ -1,6 +1,9 @@
 """What every network family must do. A new family adds one row."""
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +12,91 @@ import tensorflow as tf
 from tfbnas import networks, training
 from tfbnas.architecture import Architecture
 from tfbnas.errors import UserError
-from tfbnas.layers import OpenGate, OpenWidth
+from tfbnas.layers import BatchNormalization, Dense, FloatConv2D, blocks
+from tfbnas.networks.choices import Edges, Module, OpenEdges, Operation, Width, kind_of
+from tfbnas.networks.mixed import operation
+
+
+@tf.keras.utils.register_keras_serializable("tfbnas-tests")
+class Linked(tf.keras.layers.Layer):
+    """Adds source channels to target channels: what a layer with edges may be."""
+
+    def __init__(self, edges, **kwargs):
+        super().__init__(**kwargs)
+        self.edges = edges
+
+    def call(self, inputs):
+        if isinstance(self.edges, OpenEdges):
+            return inputs + tf.matmul(inputs, self.edges.mask())
+        channels = inputs.shape[-1]
+        mask = np.zeros((channels, channels), np.float32)
+        for source, target in self.edges:
+            mask[source, target] = 1.0
+        return inputs + tf.matmul(inputs, tf.constant(mask))
+
+    def get_config(self):
+        return {**super().get_config(), "edges": self.edges}
+
+
+def kinds_network(choose, *, input_shape, classes, binarisation="zero_alpha"):
+    """One operation out of two, and edges between four channels."""
+    quantize, convolution = blocks(binarisation)
+
+    def convolved(name, x):
+        x = convolution(4, 3, name=f"{name}_conv")(quantize(name=f"{name}_step")(x))
+        return BatchNormalization(name=f"{name}_bn")(x)
+
+    makers = {
+        "identity": lambda name, x: x,
+        "plain": convolved,
+        "twice": lambda n, x: convolved(n, convolved(f"{n}_1", x)),
+    }
+    inputs = tf.keras.Input(input_shape)
+    x = BatchNormalization(name="stem_bn")(FloatConv2D(4, 3, name="stem")(inputs))
+    x = operation(choose("edge/operation", Operation(tuple(makers), "plain")), "edge", x, makers)
+    x = Linked(choose("edge/links", Edges(4, 4, 3)), name="links")(x)
+    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(quantize(name="last")(x))
+    return tf.keras.Model(inputs, Dense(classes, name="logits", dtype="float32")(x))
+
+
+networks.register("test-kinds", kinds_network)
+
+
+def _open_edges(kind, name, value):
+    opened = kind.open(name)
+    mask = np.zeros((kind.sources, kind.targets), np.float32)
+    mask[tuple(np.transpose(value))] = 1.0
+    opened.mask = lambda: tf.constant(mask)
+    return opened
+
+
+@dataclass(frozen=True)
+class KindRow:
+    """What the tests do with a kind of choice.
+
+    Attributes:
+      message: Part of what is said of an impossible value.
+      value: An unusual value of the choice with some index among its family's.
+      open: `open(kind, name, value)`: the open form with which the network is the one of the value.
+    """
+
+    message: str
+    value: Callable
+    open: Callable
+
+
+KINDS = {
+    Width: KindRow(
+        "positive integer", lambda kind, index: 3 + 2 * index, lambda kind, name, value: kind.open(name, size=value)
+    ),
+    Module: KindRow("true or false", lambda kind, index: True, lambda kind, name, value: value and kind.open(name)),
+    Operation: KindRow(
+        "one of identity, plain, twice",
+        lambda kind, index: kind.candidates[-1],
+        lambda kind, name, value: Operation((value,)).open(name),
+    ),
+    Edges: KindRow("different edges", lambda kind, index: [[0, 1], [2, 1], [3, 3]], _open_edges),
+}
 
 
 @dataclass(frozen=True)
@@ -18,45 +105,46 @@ class Family:
 
     Attributes:
       network: Its name.
-      bases: Every choice and its default: channels, or True where a choice is whether a module is there.
+      asked: Every choice and its default, as the builder gives it.
       options: Arguments that make it small.
       shapes: Input shapes it takes, the first one small.
       closed: Modules that the tests leave out, for a family of modules.
-      asked_with: Options under which it asks for `bases`.
+      asked_with: Options under which it asks for `asked`.
     """
 
     network: str
-    bases: dict[str, int]
+    asked: dict[str, Any]
     options: dict
     shapes: tuple[tuple[int, int, int], ...]
     closed: tuple[str, ...] = ()
     asked_with: dict = field(default_factory=dict)
 
     @property
-    def chooses_widths(self) -> bool:
-        return not any(isinstance(base, bool) for base in self.bases.values())
+    def kinds(self) -> dict[str, Any]:
+        return {name: kind_of(default) for name, default in self.asked.items()}
 
-    def values(self) -> dict[str, int]:
-        """Channels for each choice that no layout fits, or some modules."""
-        if self.chooses_widths:
-            return {name: 3 + 2 * index for index, name in enumerate(self.bases)}
-        return {name: name not in self.closed for name in self.bases}
+    def only(self, kind: type) -> bool:
+        return all(isinstance(one, kind) for one in self.kinds.values())
+
+    def values(self) -> dict[str, Any]:
+        """Channels for each choice that no layout fits, some modules, and the like."""
+        found = {n: KINDS[type(kind)].value(kind, index) for index, (n, kind) in enumerate(self.kinds.items())}
+        return found | dict.fromkeys(self.closed, False)
 
     def architecture(self, choices=None, **changes) -> Architecture:
         plain = Architecture("test", self.network, self.values() if choices is None else choices, self.shapes[0], 5)
         return replace(plain, **{"options": self.options} | changes)
 
     def opened(self, architecture: Architecture) -> tf.keras.Model:
-        def choose(name, base):
-            value = architecture.choices[name]
-            if self.chooses_widths:
-                return OpenWidth(name, base, size=value)
-            return OpenGate(name) if value else False
-
         opened = {}
+
+        def choose(name, default):
+            kind = kind_of(default)
+            return opened.setdefault(name, KINDS[type(kind)].open(kind, name, architecture.choices[name]))
+
         return networks.construct(
             self.network,
-            lambda name, base: opened.setdefault(name, choose(name, base)),
+            choose,
             input_shape=architecture.input_shape,
             classes=architecture.classes,
             options=architecture.options,
@@ -103,6 +191,12 @@ FAMILIES = [
         asked_with={"columns": 2, "scales": 2, "filters": 4},
     ),
     Family("test-small", {"stream": 4, "inner": 6, "out": 8}, {}, ((8, 8, 3), (9, 11, 1))),
+    Family(
+        "test-kinds",
+        {"edge/operation": Operation(("identity", "plain", "twice"), "plain"), "edge/links": Edges(4, 4, 3)},
+        {},
+        ((8, 8, 3), (9, 11, 1)),
+    ),
 ]
 
 
@@ -131,7 +225,7 @@ def test_asks_for_its_choices_with_their_defaults(family):
         return default
 
     networks.construct(family.network, choose, input_shape=(32, 32, 3), classes=10, options=family.asked_with)
-    assert sorted(asked) == sorted(family.bases.items())  # each exactly once
+    assert sorted(asked, key=str) == sorted(family.asked.items(), key=str)  # each exactly once
 
 
 def test_input_shapes_and_classes(family):
@@ -141,32 +235,65 @@ def test_input_shapes_and_classes(family):
         assert model.output.dtype == tf.float32
 
 
-def test_choices_decide_what_is_built(family, plain):
-    if family.chooses_widths:
-        smallest = networks.build(family.architecture(dict.fromkeys(family.bases, 1)))
-        assert all(weight.shape[-1] in (1, 5) for weight in smallest.weights if weight.shape.rank)
-        found = {layer.filters for layer in plain.layers if hasattr(layer, "filters")}
-        assert found == set(family.values().values())
-        return
+def test_choices_says_of_which_kind_they_are(family):
+    template = family.architecture({}, options=family.asked_with, input_shape=(32, 32, 3))
+    assert networks.choices(template) == family.kinds
+
+
+def test_draws_networks_that_can_be_built(family):
+    template = family.architecture({})
+    drawn = [networks.draw(template, np.random.default_rng(seed)) for seed in (0, 0, *range(1, 9))]
+    assert drawn[0] == drawn[1] and len(set(drawn)) > 4
+    kinds = networks.choices(template)
+    for found in filter(None, drawn):
+        assert replace(found, choices={}) == template and found.choices.keys() == kinds.keys()
+        for name, value in found.choices.items():
+            assert kinds[name].check(name, value) == value
+    assert networks.build(next(filter(None, drawn))).output_shape == (None, 5)
+
+
+def test_choices_decide_what_is_built(family):
+    """Other values of a choice are another network, and those of each kind are what is built."""
+    values, random = family.values(), np.random.default_rng(0)
+
+    def configured(choices):
+        return json.dumps(networks.build(family.architecture(choices)).get_config(), default=str)
+
+    for name, kind in list(family.kinds.items())[:3]:
+        other = next(drawn for drawn in (kind.draw(random) for _ in range(99)) if drawn != values[name])
+        assert configured({**values, name: other}) != configured(values)
+
+
+def test_widths_are_those_of_the_layers(family, plain):
+    if not family.only(Width):
+        pytest.skip("has other choices")
+    smallest = networks.build(family.architecture(dict.fromkeys(family.asked, 1)))
+    assert all(weight.shape[-1] in (1, 5) for weight in smallest.weights if weight.shape.rank)
+    assert {layer.filters for layer in plain.layers if hasattr(layer, "filters")} == set(family.values().values())
+
+
+def test_modules_that_are_left_out_are_not_built(family, plain):
+    if not family.only(Module):
+        pytest.skip("has other choices")
     kernels = {layer.name for layer in networks.build(family.architecture({})).layers if hasattr(layer, "filters")}
     there = {layer.name for layer in plain.layers if hasattr(layer, "filters")}
     prefixes = tuple(name.replace("/", "_") for name in family.closed)
     assert there == {name for name in kernels if not name.startswith(prefixes)} != kernels
     with pytest.raises(UserError, match="leave a path from input to output"):
-        networks.build(family.architecture(dict.fromkeys(family.bases, False)))
+        networks.build(family.architecture(dict.fromkeys(family.asked, False)))
 
 
 def test_unknown_choice_is_refused_with_the_nearest_name(family):
-    name = next(iter(family.bases))
+    name = next(iter(family.asked))
     with pytest.raises(UserError, match=f"{name + 'x'!r}. Did you mean {name!r}"):
         networks.build(family.architecture({name + "x": 8}))
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, "wide", None])
 def test_impossible_values_are_refused(family, value):
-    expected = "positive integer" if family.chooses_widths else "true or false"
-    with pytest.raises(UserError, match=f"{expected}.* Received: "):
-        networks.build(family.architecture({next(iter(family.bases)): value}))
+    for name, kind in family.kinds.items():
+        with pytest.raises(UserError, match=f"{name!r} to be .*{KINDS[type(kind)].message}.* Received: "):
+            networks.build(family.architecture({name: value}))
 
 
 def test_unknown_option_is_refused(family):
@@ -236,7 +363,7 @@ def test_other_forms_are_the_plain_network(family, plain, batch, form):
 
 def test_float_twin_has_the_same_weights_beside_the_steps(family, plain):
     """The full-precision network, from whose weights a binary one can start."""
-    twin = networks.build(family.architecture(options={**family.options, "binary": False}))
+    twin = networks.build(family.architecture(options={**family.options, "binarisation": "float"}))
     shapes = {layer.name: [weight.shape for weight in layer.weights] for layer in plain.layers if layer.weights}
     assert {layer.name: [weight.shape for weight in layer.weights] for layer in twin.layers if layer.weights} == {
         name: found for name, found in shapes.items() if "step" not in name

@@ -173,9 +173,7 @@ FABRIC = {"network.n": Paper(3, "architecture details: one of 3, 5, 7, 9, 18"), 
 PARTS = {
     "data.name": Paper("part_labels", "datasets"),
     "data.validation_split": Paper("validation", "datasets: 500"),
-    "data.padding": Deviation(
-        None, 0, "the paper mirrors only; null moves the crop by an eighth of the side"
-    ),
+    "data.padding": Deviation(None, 0, "the paper mirrors only; null moves the crop by an eighth of the side"),
 }
 
 PRESETS = {

@@ -101,7 +101,7 @@ def search(
                 "epochs": [{"loss": loss, "accuracy": 1 - loss / 3.2} for loss in losses],
                 "validation_loss": losses[-1] + 0.1,
                 "validation_accuracy": 0.97 - losses[-1] / 3.2,
-                "memory": 125829 * (1 - 0.4 * math.exp(-3 * done) * math.cos(9 * done)),
+                "cost": 125829 * (1 - 0.4 * math.exp(-3 * done) * math.cos(9 * done)),
                 "sigma": sigma,
                 "seconds": 31.5 + noise.random(),
                 "choices": {
@@ -116,7 +116,7 @@ def search(
         "dms",
         network,
         "Expansion ratio",
-        (memory_limit(found=0.119 * MIB, expected=history[-1]["memory"]),),
+        (memory_limit(found=0.119 * MIB, expected=history[-1]["cost"]),),
         architecture("dms", network, found),
         31.9 * rounds,
         history,
@@ -262,7 +262,7 @@ def latency_budget(path: Path, limit: float = 2.5, cost: float = 2.4) -> None:
     """Makes a run one whose search had a latency budget."""
     history = take(path, "search").history
     for row in history:
-        row["latency"] = row.pop("memory") / 125829 * limit
+        row["cost"] *= limit / 125829
     change(path, "search", costs=(Limited("latency", "ms", 1.0, limit, cost, cost),), history=history)
     for file in sorted((path / "stages").glob("train-*.json")):
         change(path, file.stem, costs={"latency": cost if file.stem == "train-searched" else 2 * cost})
@@ -347,7 +347,7 @@ def fabric(path: Path) -> Path:
             "epoch": epoch,
             "loss": 2.0 / epoch,
             "accuracy": 0.2 * epoch,
-            "steps": 9.0 - epoch,
+            "cost": 9.0 - epoch,
             "entropy": 0.3 - 0.05 * epoch,
             "warm_up": epoch == 1,
             "choices": {
@@ -384,16 +384,16 @@ def drawn_at_random(path: Path, choices: dict[str, Any], network: str, *, candid
                     for name, base in choices.items()
                 },
             )
-        row = {"epoch": epoch, "accuracy": accuracy, "best_accuracy": best, "memory": MIB * (0.08 + 0.04 * accuracy)}
+        row = {"epoch": epoch, "accuracy": accuracy, "best_accuracy": best, "cost": MIB * (0.08 + 0.04 * accuracy)}
         kept = {
             n: {"value": float(v), "closed": v} | ({} if v in (True, False) else {"base": choices[n]})
             for n, v in value.items()
         }
         history.append({**row, "seconds": 3.0, "choices": kept})
-    found = architecture("random", network, value)
+    found = architecture("dice", network, value)
     costs = (memory_limit(found=0.1 * MIB, expected=0.1 * MIB),)
-    put(path, "search", SearchResult("random", network, "Channels", costs, found, 36.0, history))
+    put(path, "search", SearchResult("dice", network, "Channels", costs, found, 36.0, history))
     trained = training("searched", "Random", "searched", 0, found, memory=0.1, level=0.7, epochs=6)
     put(path, "train-searched", trained)
-    (path / "settings.yaml").write_text(f"recipe: random_{network}\npreset: quick\ndata: {{name: cifar10}}\n")
+    (path / "settings.yaml").write_text(f"recipe: dice_{network}\npreset: quick\ndata: {{name: cifar10}}\n")
     return path

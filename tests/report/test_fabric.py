@@ -139,7 +139,7 @@ def test_several_budgets_are_told(directory):
 
 def test_half_a_run_has_the_figures_that_can_be_drawn(directory):
     method = method_named("bsn")
-    for row, names in (({"loss": 1.0}, ["history"]), ({"steps": 3.0}, ["cost"]), ({}, [])):
+    for row, names in (({"loss": 1.0}, ["history"]), ({"cost": 3.0}, ["cost"]), ({}, [])):
         limited = Limited("steps", "steps", 1.0, 6.0)
         samples.change(directory, "search", costs=(limited,), history=[{"epoch": 1, **row}])
         assert [figure.name for figure in page.figures(read(directory), method)] == names

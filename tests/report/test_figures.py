@@ -90,7 +90,7 @@ def memory(run, narrow):
 
 def test_memory_against_the_budget(run, narrow):
     figure = drawn(memory, run, narrow)
-    expected = [row["memory"] / MIB for row in run.history]
+    expected = [row["cost"] / MIB for row in run.history]
     np.testing.assert_allclose(artist(figure, "cost").get_ydata(), expected)
     np.testing.assert_allclose(artist(figure, "budget").get_ydata(), run.costs[0].limit / MIB)
     np.testing.assert_allclose(artist(figure, "found").get_ydata(), run.searched.memory["paper"] / MIB)
@@ -104,7 +104,7 @@ def test_latency_against_the_budget(tmp_path, narrow):
     samples.latency_budget(path, limit=2.5, cost=2.4)
     run = read(path)
     figure = drawn(memory, run, narrow)
-    expected = [row["latency"] for row in run.history]
+    expected = [row["cost"] for row in run.history]
     np.testing.assert_allclose(artist(figure, "cost").get_ydata(), expected)
     np.testing.assert_allclose(artist(figure, "budget").get_ydata(), 2.5)
     np.testing.assert_allclose(artist(figure, "found").get_ydata(), 2.4)
@@ -115,7 +115,7 @@ def test_latency_against_the_budget(tmp_path, narrow):
 @pytest.mark.parametrize("away", [0.001, 0.05])
 def test_a_cost_close_to_its_budget_does_not_look_far_from_it(run, away):
     budget = run.costs[0].limit
-    rows = [{**row, "memory": budget * (1 - away)} for row in run.history]
+    rows = [{**row, "cost": budget * (1 - away)} for row in run.history]
     costs = (samples.memory_limit(found=budget * (1 - away)),)
     close = replace(run, searches={"search": replace(run.search, history=rows, costs=costs)})
     low, high = style.draw(lambda small: memory(close, small)).axes[0].get_ylim()
@@ -123,7 +123,7 @@ def test_a_cost_close_to_its_budget_does_not_look_far_from_it(run, away):
 
 
 def test_every_limited_cost_has_a_figure(run, narrow):
-    rows = [{**row, "multiply_adds": 3e6 + row["epoch"]} for row in run.history]
+    rows = [{**row, "cost_2": 3e6 + row["epoch"]} for row in run.history]
     costs = (*run.costs, Limited("multiply_adds", "million multiply-adds", 1e6, 4e6))
     several = replace(run, searches={"search": replace(run.search, history=rows, costs=costs)})
     first, second = history.costs(several, METHOD)
@@ -234,10 +234,12 @@ def test_size_by_layer(run, narrow):
 
 
 def test_size_by_layer_keeps_the_total_of_many_layers():
-    shown = [exported.Layer(f"layer{i}", packed=1024.0 * (i + 1), constants=100.0) for i in range(60)]
+    shown = {f"layer{i}": {"packed": 1024.0 * (i + 1), "constants": 100.0} for i in range(60)}
     figure = style.draw(lambda small: exported.size_by_layer(shown, small))
     bars = figure.axes[0].patches
-    assert sum(bar.get_width() for bar in bars) * 1024 == pytest.approx(sum(layer.total for layer in shown))
+    assert sum(bar.get_width() for bar in bars) * 1024 == pytest.approx(
+        sum(sum(parts.values()) for parts in shown.values())
+    )
     assert len(bars) <= 50 and figure.axes[0].get_yticklabels()[-1].get_text() == "36 others"
 
 

@@ -232,7 +232,7 @@ def test_damaged_and_strange_files(tmp_path, caplog):
     (tmp_path / "export.json").write_text("[1, 2]")
     (tmp_path / "settings.yaml").write_text("a: [")
     history = samples.take(tmp_path, "search").history
-    history[0] |= {"memory": float("nan"), "epochs": None, "choices": {"conv1": 3}}
+    history[0] |= {"cost": float("nan"), "epochs": None, "choices": {"conv1": 3}}
     history[1]["choices"]["conv2"]["value"] = float("inf")
     history[1]["choices"]["conv1"] |= {"low": None, "candidates": 3, "closed": "?", "base": "?"}
     samples.change(tmp_path, "search", history=history)
@@ -283,7 +283,7 @@ def test_a_method_without_a_module_has_all_shared_figures(tmp_path, modules):
     choices = dict.fromkeys(samples.FABRIC, True) if modules else samples.RESNET
     samples.drawn_at_random(tmp_path, choices, "resnet_fabric" if modules else "resnet18")
     content = Page(write(tmp_path))
-    assert ("ResNet Fabric" if modules else "ResNet-18") + ", searched with random on CIFAR-10" in content.text
+    assert ("ResNet Fabric" if modules else "ResNet-18") + ", searched with dice on CIFAR-10" in content.text
     assert "Search 12 epochs" in content.text and "could not be drawn" not in content.text
     figures = [attributes["id"] for tag, attributes in content.elements if tag == "figure"]
     chosen = ["fig-architecture" if modules else "fig-channels", "fig-choices"]
@@ -347,3 +347,14 @@ def test_other_costs_stand_in_the_table_and_against_the_accuracy(tmp_path):
     (panel,) = trained.cost_panels(read(tmp_path))
     assert (panel.unit, panel.limit, panel.values["searched"]) == ("ms", 2.5, 2.4)
     assert "fig-accuracy-cost" in content.source
+
+
+def test_a_measured_cost_of_the_searched_network_is_what_the_search_found(tmp_path):
+    samples.run(tmp_path, samples.TINY, "vgg11", rounds=2)
+    samples.latency_budget(tmp_path, limit=2.5, cost=2.4)
+    for file in (tmp_path / "stages").glob("train-*.json"):
+        samples.change(tmp_path, file.stem, costs={})
+    run = read(tmp_path)
+    rows = {row.label: row.cells for row in trained.table(run, []).rows}
+    assert rows["DMS"][1] == "2.400" and rows["BNN 1x"][1] == ""
+    assert trained.cost_panels(run)[0].values == {"searched": 2.4}

@@ -173,6 +173,42 @@ def test_leaving_out_gates_that_do_not_matter_varies_less(enumerated):
     assert variance < variance_of_all
 
 
+def test_size_of_the_bias_under_batch_normalisation():
+    """A group's loss depends on the other group's gates, too: the mean of the others is no unbiased baseline there.
+
+    All pairs of architectures of two groups of four images: redrawing the other group moves a loss about a quarter as
+    far as redrawing its own gates, and the baseline changes the expected gradient by about a tenth.
+    """
+    search = make(normalized=True, groups=2, baseline="batch")
+    chance = np.random.default_rng(3)
+    images, labels = chance.normal(size=(8, *SHAPE)).astype(np.float32), chance.integers(0, CLASSES, 8)
+    step = tf.function(lambda gates: search.gradients(images, labels, gates)[1])
+    pairs_of_rows = [[step(tf.constant(np.stack([first, second]))) for second in EVERY] for first in EVERY]
+    logits = np.array(pairs_of_rows)
+    each = np.broadcast_to(labels, logits.shape[:-1])
+    losses = tf.keras.losses.sparse_categorical_crossentropy(each, logits, from_logits=True)
+    first, second = np.moveaxis(np.reshape(losses, [16, 16, 2, 4]).mean(axis=3), 2, 0)
+    p = probabilities(LOGITS)
+
+    def spread(values, axis):
+        """Root of the mean variance along one axis."""
+        mean = np.expand_dims(np.average(values, axis=axis, weights=p), axis)
+        return np.sqrt(np.average(np.average(np.square(values - mean), axis=axis, weights=p), weights=p))
+
+    own, others = spread(first, 0), spread(first, 1)
+    assert 0.1 * own < others < 0.4 * own
+    score = reinforce.score(tf.constant(LOGITS), tf.constant(EVERY), search.priced.sample(EVERY)[0].matters).numpy()
+
+    def estimate(a, b):
+        """Mean of the advantages `a` and `b` of the two groups times their scores."""
+        both = np.outer(p, p)
+        return 0.5 * (np.einsum("ij,ij,ig->g", both, a, score) + np.einsum("ij,ij,jg->g", both, b, score))
+
+    without, with_baseline = estimate(first, second), estimate(first - second, second - first)
+    bias = np.linalg.norm(with_baseline - without) / np.linalg.norm(without)
+    assert 0.01 < bias < 0.2
+
+
 def test_the_step_uses_these_functions(enumerated, batch):
     """Two groups with the baseline of the batch give what the functions give for the same two architectures."""
     values, pruned, _, _ = enumerated

@@ -126,9 +126,9 @@ def test_closing_takes_the_mean_ratio(chains):
         "closed": 5,
         "base": 6,
         "candidates": pytest.approx(ratios),
+        "candidate_channels": [3, 5, 6],
         "probabilities": pytest.approx(mass / np.sum(mass)),
         "masses": pytest.approx(mass),
-        "candidate_channels": [3, 5, 6],
         "sigma": pytest.approx(0.3),
         "ratio": pytest.approx(5 / 6),
     }

@@ -52,8 +52,14 @@ def _of_widths(cost: DifferentiableCost, template: Architecture) -> Price:
     def choose(name: str, base: Any) -> OpenWidth:
         return opened.setdefault(name, OpenWidth(name, base.base if isinstance(base, Width) else base))
 
-    own = {"input_shape": template.input_shape, "classes": template.classes, "options": template.options}
-    operations = trace(networks.construct(template.network, choose, **own))
+    opened_network = networks.construct(
+        template.network,
+        choose,
+        input_shape=template.input_shape,
+        classes=template.classes,
+        options=template.options,
+    )
+    operations = trace(opened_network)
 
     @tf.function
     def expected(channels: tf.Tensor) -> tf.Tensor:

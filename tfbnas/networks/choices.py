@@ -241,3 +241,12 @@ def kind_of(default: Any) -> Kind:
         "Expected the default of a choice to be channels, true or false, or a kind of `tfbnas.networks.choices`. "
         f"Received: {default!r}."
     )
+
+
+def as_number(kind: Kind, closed: Any) -> float:
+    """A closed value as a number for a figure: ratio of a width, 1 or 0, place of an operation, number of edges."""
+    if isinstance(kind, Width):
+        return closed / kind.base
+    if isinstance(kind, Operation):
+        return float(kind.candidates.index(closed))
+    return float(len(closed)) if isinstance(kind, Edges) else float(closed)

@@ -141,7 +141,7 @@ def finish(context: Context) -> None:
     page = report.write(path)
     files = (path / STAGES).glob("train-*.json")
     results = [TrainingResult.from_dict(context.run.result(file.stem), place=str(file)) for file in files]
-    rows = [("network", "accuracy", "memory", "deployed", "training")]
+    rows: list[tuple[str, ...]] = [("network", "accuracy", "memory", "deployed", "training")]
     for result in sorted(results, key=lambda result: result.order):
         accuracy = f"{100 * result.test['accuracy']:.2f} %"
         if "mean_iou" in result.test:

@@ -120,8 +120,8 @@ def _restored(context: Context, checkpoints: Checkpoints) -> tuple[int, dict[str
     Raises:
       UserError: A worker does not see it.
     """
-    own = checkpoints.restore() or (0, {"history": []})
-    step, state = context.devices.from_chief(lambda: list(own))
+    own: tuple[int, dict[str, Any]] = checkpoints.restore() or (0, {"history": []})
+    step, state = context.devices.from_chief(lambda: own)
     if step != own[0]:
         raise UserError(
             f"Expected all workers to see the chief's run directory, whose {checkpoints.directory} is at step {step}. "

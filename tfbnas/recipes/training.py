@@ -157,6 +157,7 @@ def _full_precision_weights(context: Context, task: Training, architecture: Arch
     float_task = replace(
         task,
         key=f"float-{task.key}",
+        role="reference",
         label=f"{task.label}, full precision",
         order=task.order + 100,
         choose=lambda: twin,

@@ -177,7 +177,7 @@ def candidates(run: Run, method: Method) -> list[Figure]:
         return []
     caption = (
         f"{_label(run)} of {name}, the choice that moved most, after the first and the last {method.epoch}. Each bar "
-        "is a candidate, as high as it is probable. The line is the value of the choice, in its band."
+        "is a candidate, as high as it is probable. The triangle is the value of the choice, grey its band."
     )
     draw = functools.partial(draw_candidates, run, method, name)
     return [Figure("candidates", "Candidates and their probabilities", caption, draw)]
@@ -197,7 +197,7 @@ def draw_candidates(run: Run, method: Method, name: str, narrow: bool) -> Canvas
         axis.tick_params(labelbottom=True)
         if narrow or axis is axes[0]:
             axis.set_ylabel("Probability")
-    axes[0].set_ylim(0, 1.15)
+    axes[0].set_ylim(0, 1.3 * max(p for _, row in ends for _, p, _ in weighed(choices(row)[name])))
     return figure
 
 
@@ -210,14 +210,20 @@ def _bars(axis: Axes, choice: Mapping[str, Any]) -> None:
         low, high = number(choice.get("low")), number(choice.get("high"))
         if low is not None and high is not None:
             axis.axvspan(low, high, color=style.COLORS["rule"], lw=0, zorder=0)
-        axis.axvline(choice["value"], color=style.COLORS["accent"], lw=1.6, gid="value")
+        axis.plot(choice["value"], 0, "^", color=style.COLORS["ink"], ms=8, clip_on=False, zorder=4, gid="value")
     else:
         axis.set_xticks(places, [style.clean(candidate, longest=14) for candidate, _, _ in known])
     look: dict[str, Any] = {"color": style.COLORS["wash"], "ec": style.COLORS["accent"], "lw": 0.8}
+    width = 0.8 * min(gaps, default=1.0)
     for i, (place, (_, probability, channels)) in enumerate(zip(places, known, strict=True)):
-        axis.bar(place, probability, 0.8 * min(gaps, default=1.0), gid=f"candidate:{i}", **look)
+        axis.bar(place, probability, width, gid=f"candidate:{i}", **look)
+        # Labels of narrow bars at the ends stand outside them, so that they keep apart.
+        side, aligned = (
+            (1, "right") if i == 0 < len(known) - 1 else (-1, "left") if i == len(known) - 1 else (0, "center")
+        )
         text = f"{probability:.2f}" + (f"\n{channels} ch." if channels else "")
-        note = axis.annotate(text, (place, probability), (0, 3), textcoords="offset points", ha="center", va="bottom")
+        point = (place + side * width / 2, probability)
+        note = axis.annotate(text, point, (0, 3), textcoords="offset points", ha=aligned, va="bottom")
         note.set(fontsize=10.5, color=style.COLORS["muted"])
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,35 +152,22 @@ def file_size(run: Run) -> float | None:
     return float(file.stat().st_size) if file.is_file() else number(mapping(run.export.get("sizes")).get("file"))
 
 
-@dataclass(frozen=True)
-class Layer:
-    """What one layer takes in the file, in bytes: bit-packed kernels, other kernels, other constants."""
-
-    name: str
-    packed: float = 0.0
-    plain: float = 0.0
-    constants: float = 0.0
-
-    @property
-    def total(self) -> float:
-        return self.packed + self.plain + self.constants
+PARTS = (
+    ("packed", "accent", "Bit-packed kernel"),
+    ("plain", "second", "Other kernel"),
+    ("constants", "bar", "Constants"),
+)
 
 
-def layers(run: Run) -> list[Layer]:
-    """The layers that take room in the file, in its order; operators of no known layer count under their own name."""
-    found: dict[str, Layer] = {}
+def layers(run: Run) -> dict[str, dict[str, float]]:
+    """Bytes of each layer in the file by part, in its order; operators of no known layer count under their own name."""
+    found: dict[str, dict[str, float]] = {}
     for row in rows_of(run.export.get("audit")):
-        name = str(row.get("layer") or row.get("operator") or "?")
-        before = found.get(name, Layer(name))
-        kernel, constants = number(row.get("weight_bytes")) or 0.0, number(row.get("constant_bytes")) or 0.0
-        packed = bool(row.get("bit_packed"))
-        found[name] = Layer(
-            name,
-            before.packed + kernel * packed,
-            before.plain + kernel * (not packed),
-            before.constants + constants,
-        )
-    return [layer for layer in found.values() if layer.total > 0]
+        layer = found.setdefault(str(row.get("layer") or row.get("operator") or "?"), {})
+        kernel = "packed" if row.get("bit_packed") else "plain"
+        for part, key in ((kernel, "weight_bytes"), ("constants", "constant_bytes")):
+            layer[part] = layer.get(part, 0.0) + (number(row.get(key)) or 0.0)
+    return {name: parts for name, parts in found.items() if sum(parts.values()) > 0}
 
 
 def figures(run: Run) -> list[Figure]:
@@ -188,33 +176,21 @@ def figures(run: Run) -> list[Figure]:
     if not shown:
         return []
     rest = f" The {len(shown) - bars.SHOWN} smallest are summed up." if len(shown) > bars.SHOWN + 1 else ""
-    return [
-        Figure(
-            "size-by-layer",
-            "Size by layer",
-            "Bytes that each layer takes in model.tflite, in the order of the network. Bit-packed kernels hold 32 "
-            "weights in four bytes; other kernels hold one. Constants are scales, offsets and thresholds, which "
-            f"weigh most where a layer is small.{rest}",
-            lambda narrow: size_by_layer(shown, narrow),
-        )
-    ]
+    caption = (
+        "Bytes that each layer takes in model.tflite, in the order of the network. Bit-packed kernels hold 32 weights "
+        "in four bytes; other kernels hold one. Constants are scales, offsets and thresholds, which weigh most where a "
+        f"layer is small.{rest}"
+    )
+    return [Figure("size-by-layer", "Size by layer", caption, functools.partial(size_by_layer, shown))]
 
 
-def size_by_layer(shown: Sequence[Layer], narrow: bool) -> Canvas:
+def size_by_layer(shown: Mapping[str, Mapping[str, float]], narrow: bool) -> Canvas:
     """Stacked horizontal bars in the order of the network."""
-    parts = {
-        layer.name: [{part: getattr(layer, part) / 1024 for part in ("packed", "plain", "constants")}]
-        for layer in shown
-    }
+    parts = {name: [{part: value / 1024 for part, value in layer.items()}] for name, layer in shown.items()}
     kept = {name: panels[0] for name, panels in bars.largest(parts).items()}
     figure, (axis,) = style.canvas(narrow, 90 + 23 * len(kept))
-    looks = (
-        ("packed", "accent", "Bit-packed kernel"),
-        ("plain", "second", "Other kernel"),
-        ("constants", "bar", "Constants"),
-    )
     room, longest = (1.38, 22) if narrow else (1.14, 40)
-    bars.stacked(axis, kept, looks, text=lambda kib: size(1024 * kib), room=room, longest=longest)
+    bars.stacked(axis, kept, PARTS, text=lambda kib: size(1024 * kib), room=room, longest=longest)
     axis.set_xlabel("Size (KiB)")
     style.below(figure, axis, columns=2 if narrow else 3)
     return figure

@@ -15,7 +15,7 @@ from tfbnas.report.figure import Figure
 from tfbnas.report.methods import Method
 from tfbnas.report.reading import Run
 from tfbnas.report.values import cost_name, series, shown
-from tfbnas.results import Limited
+from tfbnas.results import Limited, cost_keys
 
 _AXES = {"loss": "Loss (nats)", "accuracy": "Accuracy (%)", "best_accuracy": "Best accuracy (%)"}
 _HELD_OUT = "validation_"
@@ -24,7 +24,7 @@ _OTHERS = ("epoch", "seconds")
 
 def expected(run: Run, cost: Limited) -> tuple[list[float], list[float]]:
     """Epochs, and the expected cost after each, in the cost's own unit."""
-    return series(run.history, cost.name)
+    return series(run.history, cost_keys(len(run.costs))[run.costs.index(cost)])
 
 
 def costs(run: Run, method: Method) -> list[Figure]:
@@ -77,7 +77,7 @@ def _reference(axis: Axes, value: float, label: str) -> None:
 
 def keys(run: Run) -> list[str]:
     """Numbers of the history that move, loss and accuracy first; what is held out stands beside its twin."""
-    left_out = {*_OTHERS, *(cost.name for cost in run.costs)}
+    left_out = {*_OTHERS, *cost_keys(len(run.costs))}
     known = {key: series(run.history, key)[1] for row in run.history for key in row if key not in left_out}
     moving = [key for key, values in known.items() if values and (len(values) == 1 or len(set(values)) > 1)]
     own = [key for key in moving if key.removeprefix(_HELD_OUT) == key or key.removeprefix(_HELD_OUT) not in moving]
@@ -117,7 +117,7 @@ def history(run: Run, method: Method, narrow: bool) -> Canvas:
         low, high = axis.get_ylim()
         if 0 < low < 0.5 * high:
             axis.set_ylim(bottom=0)
-        style.epochs(axis, method.epoch, run.warm_up)
+        style.epochs(axis, method.epoch, run.warm_up, said=False)
     return figure
 
 

@@ -5,11 +5,12 @@ Predictions come from latency.json and a measurement from benchmark.json in the 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure as Canvas
 
@@ -22,11 +23,11 @@ _ARM = ("aarch64", "arm64", "armv8l", "armv8")
 _FIRST = "raspberry_pi_4b"
 _DELEGATE = re.compile("delegate|xnnpack", re.IGNORECASE)
 _MEASURED = "Measured"
+_MODEL = "model, not a measurement"
 OTHERS = "Other operators"
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """Operators that a table sums up: keys of latency tables, the converter's names, and the part of a bar."""
 
     keys: tuple[str, ...]
@@ -100,19 +101,13 @@ def predictions(run: Run) -> list[Prediction]:
     """Those of latency.json that tell any time; that of the device which the settings name comes first."""
     found = []
     for entry in rows_of(run.latency.get("predictions")):
-        sources = entry.get("sources")
         name = str(entry.get("name") or "latency table")
-        found.append(
-            Prediction(
-                name=name,
-                device=str(entry.get("device") or name),
-                label=str(entry.get("label") or "model, not a measurement"),
-                error=str(entry.get("error") or ""),
-                sources=[str(source) for source in sources] if isinstance(sources, list) else [],
-                operators=rows_of(entry.get("operators")),
-            )
-        )
-    asked = mapping(run.settings.get("budget")).get("device") or _FIRST
+        device, label = (str(entry.get(key) or default) for key, default in (("device", name), ("label", _MODEL)))
+        sources = entry.get("sources")
+        told = [str(source) for source in sources] if isinstance(sources, list) else []
+        error = str(entry.get("error") or "")
+        found.append(Prediction(name, device, label, error, told, rows_of(entry.get("operators"))))
+    asked = run.group("budget").get("device") or _FIRST
     return sorted((p for p in found if p.total > 0), key=lambda prediction: prediction.name != asked)
 
 
@@ -128,7 +123,7 @@ def rough(value: float | None) -> str:
 
 def on_device(run: Run) -> str:
     """ " on the Raspberry Pi 4B" where a latency budget's device is known, else ""."""
-    name = mapping(run.settings.get("budget")).get("device")
+    name = run.group("budget").get("device")
     title = next((prediction.title for prediction in predictions(run) if prediction.name == name), name)
     return f" on {title}" if title else ""
 
@@ -293,53 +288,54 @@ def notes(run: Run) -> list[str]:
     return said
 
 
-def _panels(run: Run, audit: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tuple[str, str, float]]]]:
-    """Title, and (layer, part, milliseconds) of each operator; the measurement is the last panel."""
-    panels = []
+Panel = tuple[str, list[tuple[str, str, float]]]
+"""Title, and (layer, part, milliseconds) of each operator."""
+
+
+def _panels(run: Run) -> list[Panel]:
+    """The predictions, and last the measurement."""
+    panels: list[Panel] = []
     for prediction in predictions(run):
+        kinds = [KINDS[_kind_of(str(row.get("operator")))] for row in prediction.operators]
         rows = [
-            (str(r.get("layer")), KINDS[_kind_of(str(r.get("operator")))].part, _ms(r)) for r in prediction.operators
+            (str(row.get("layer")), kind.part, _ms(row)) for row, kind in zip(prediction.operators, kinds, strict=True)
         ]
         panels.append((f"{prediction.title}, predicted", rows))
+    audit = rows_of(run.export.get("audit"))
     timed = [
         (str(row.get("layer") or row.get("operator")), KINDS[_kind_named(str(row.get("operator")))].part, time)
         for row, time in zip(audit, measured_rows(run, audit), strict=True)
         if time is not None
     ]
-    if timed:
-        panels.append((_MEASURED, timed))
-    return panels
+    return [*panels, (_MEASURED, timed)] if timed else panels
 
 
 def figures(run: Run) -> list[Figure]:
     """Time by layer, where there are predictions or a profile."""
-    audit = rows_of(run.export.get("audit"))
-    panels = _panels(run, audit)
+    panels = _panels(run)
     if not panels:
         return []
     measured = panels[-1][0] == _MEASURED
-    only = measured and len(panels) == 1
-    caption = "" if only else "Predicted times are a model, not a measurement; sources and errors stand above. "
+    caption = (
+        "Milliseconds of one inference that go to each layer, in the order of the network. Each panel has its own "
+    )
+    caption += "scale."
     if measured:
         device = mapping(run.benchmark.get("device")).get("model") or run.benchmark.get("target") or "the device"
-        caption += f"Measured times are those of the profile on {device}; "
-        caption += "float operators that run together in XNNPACK are missing. "
-    return [
-        Figure(
-            "latency-by-layer",
-            "Latency by layer" if measured else "Predicted latency by layer",
-            caption + "Milliseconds of one inference that go to each layer, in the order of the network. Each panel "
-            "has its own scale.",
-            lambda narrow: by_layer(run, narrow),
+        caption = (
+            f"Measured times are those of the profile on {device}; float operators that run together in XNNPACK are "
+            f"missing. {caption}"
         )
-    ]
+    if not measured or len(panels) > 1:
+        caption = f"Predicted times are a model, not a measurement; sources and errors stand above. {caption}"
+    title = "Latency by layer" if measured else "Predicted latency by layer"
+    return [Figure("latency-by-layer", title, caption, functools.partial(by_layer, run))]
 
 
 def by_layer(run: Run, narrow: bool) -> Canvas:
     """One panel of stacked bars for each device, all with the same layers."""
-    audit = rows_of(run.export.get("audit"))
-    panels = _panels(run, audit)
-    order = [str(row["layer"]) for row in audit if row.get("layer")]
+    panels = _panels(run)
+    order = [str(row["layer"]) for row in rows_of(run.export.get("audit")) if row.get("layer")]
     order += [layer for _, rows in panels for layer, _, _ in rows]
     layers: dict[str, list[dict[str, float]]] = {layer: [{} for _ in panels] for layer in order}
     for i, (_, rows) in enumerate(panels):

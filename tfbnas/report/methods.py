@@ -10,11 +10,7 @@ from dataclasses import dataclass, field, replace
 from tfbnas.report.figure import Figure
 from tfbnas.report.reading import Run
 from tfbnas.results import Role
-
-try:
-    from tfbnas.search.registry import METHODS
-except ModuleNotFoundError:
-    METHODS: dict = {}  # type: ignore[no-redef]
+from tfbnas.search.registry import METHODS
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Method:
     from the registry of searches.
 
     Attributes:
-      label: Short name, for instance "DMS".
+      label: Short name.
       title: Name in full.
       source: The paper.
       epochs: Setting of the group `search` that says how many epochs the search has, which also names them: of

@@ -75,6 +75,10 @@ class Run:
         """The other trained networks."""
         return [training for training in self.trainings if training is not self.searched]
 
+    def price(self, training: TrainingResult, cost: Limited) -> float | None:
+        """What a trained network costs, in the cost's own unit; of a measured cost only what the search measured."""
+        return training.costs.get(cost.name, cost.found if training is self.searched else None)
+
     @property
     def found(self) -> dict[str, Any]:
         """The architecture that the search found, from whichever file has it."""

@@ -179,13 +179,21 @@ def limit(axis: Axes, value: float, label: str) -> None:
     axis.axhline(value, color=COLORS["second"], lw=1.3, ls=(0, (5, 3)), gid="budget", label=label)
 
 
-def epochs(axis: Axes, name: str, warm_up: int) -> None:
-    """The x axis of epochs, which are called `name`, with the end of a warm-up of so many."""
+def epochs(axis: Axes, name: str, warm_up: int, *, said: bool = True) -> None:
+    """The x axis of epochs, which are called `name`, with the end of a warm-up of so many; `said` names it."""
     axis.set_xlabel(name.capitalize())
     if warm_up:
         end = warm_up + 0.5
         axis.axvline(end, color=COLORS["faint"], lw=0.9, gid="warm-up")
-        note(axis, "Warm-up", (end, 0), (-5, 6), xycoords=("data", "axes fraction"), ha="right", va="bottom")
+        note(
+            axis,
+            "Warm-up" if said else "",
+            (end, 0),
+            (-5, 6),
+            xycoords=("data", "axes fraction"),
+            ha="right",
+            va="bottom",
+        )
     whole_numbers(axis)
 
 

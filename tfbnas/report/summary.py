@@ -119,7 +119,7 @@ def _limits_memory(run: Run) -> bool:
 def _closed_cost(run: Run) -> float | None:
     """What the network found costs, in the own unit of the first limited cost."""
     cost = run.costs[0]
-    return run.searched.costs.get(cost.name, cost.found) if run.searched else cost.found
+    return run.price(run.searched, cost) if run.searched else cost.found
 
 
 def stages(run: Run, method: Method) -> list[Stage]:

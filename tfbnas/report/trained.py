@@ -56,7 +56,7 @@ def table(run: Run, published: Sequence[Published]) -> Table:
     rows = []
     for one in run.trainings:
         cells = [percent(one.test.get("accuracy")), *([percent(one.test.get("mean_iou"))] if pixels else [])]
-        cells += [shown(cost, one.costs[cost.name]) if cost.name in one.costs else "" for cost in costs]
+        cells += ["" if (price := run.price(one, cost)) is None else shown(cost, price) for cost in costs]
         cells += [mib(one.memory.get("paper")), mib(one.memory.get("deployed")), duration(one.seconds or None)]
         cells += [] if epochs else [str(one.epochs)]
         rows.append(Row(one.label, one is run.searched, cells, _printed(beside.pop(one.key, None))))
@@ -173,8 +173,8 @@ def cost_panels(run: Run) -> list[Panel]:
     """The other costs that the search limits."""
     panels = []
     for cost in further_costs(run):
-        known = [one for one in run.trainings if "accuracy" in one.test and one.costs.get(cost.name)]
-        values = {one.key: one.costs[cost.name] / cost.scale for one in known}
+        prices = {one.key: run.price(one, cost) for one in run.trainings if "accuracy" in one.test}
+        values = {key: price / cost.scale for key, price in prices.items() if price}
         name = cost_name(cost).capitalize()
         panels.append(Panel(name, name, cost.unit, values, cost.limit / cost.scale))
     return [panel for panel in panels if panel.values]
@@ -202,6 +202,11 @@ def figures(run: Run, method: Method, published: Sequence[Published]) -> list[Fi
                 functools.partial(accuracy_against, run, panels, rows),
             )
         )
+    on_tested = "Accuracy on the test images."
+    on_trained = (
+        "Accuracy on the training images, shifted and mirrored, while the epoch went on; only the table above tells "
+        "that on the test images."
+    )
     if _with_history(run):
         going = " Networks still in training are shown as far as they are." if run.in_training else ""
         found.append(
@@ -209,14 +214,8 @@ def figures(run: Run, method: Method, published: Sequence[Published]) -> list[Fi
                 "training",
                 "Training of the final networks",
                 (f"All networks were trained for {common_epochs(run)} epochs. " if common_epochs(run) else "")
-                + (
-                    "Accuracy on the test images."
-                    if _curve_key(run) == "test_accuracy"
-                    else "Accuracy on the training images, shifted and mirrored, while the epoch went on; only the "
-                    "table above tells that on the test images."
-                )
-                + going,
-                lambda narrow: training_curves(run, narrow),
+                + f"{on_tested if _curve_key(run) == 'test_accuracy' else on_trained}{going}",
+                functools.partial(training_curves, run),
             )
         )
     return found

@@ -14,6 +14,7 @@ from tfbnas.architecture import Architecture
 from tfbnas.callbacks import Progress
 from tfbnas.costs import Budget
 from tfbnas.errors import UserError, nearest
+from tfbnas.results import cost_keys
 from tfbnas.units import UNITS, Unit
 
 _SHOWN = {"bytes": UNITS["memory"], "multiply-adds": UNITS["multiply_adds"]}
@@ -105,7 +106,7 @@ class Search(tf.keras.Model):
     @property
     def cost_names(self) -> list[str]:
         """Under which names logs hold the expected cost of each budget: "cost", "cost_2", "cost_3", ..."""
-        return ["cost", *(f"cost_{number}" for number in range(2, len(self.budgets) + 1))]
+        return cost_keys(len(self.budgets))
 
     def architecture(self) -> Architecture:
         """The present best, closed, within the budgets."""
@@ -123,8 +124,9 @@ class Search(tf.keras.Model):
         """What is known of each choice, by its name: JSON, with the same keys at every time.
 
         "value" is drawn over the epochs, with a band from "low" to "high" where there is one. "closed" is what the
-        choice would be if the search ended now. "candidates" have "probabilities"; a width has its "base". A method
-        adds keys of its own.
+        choice would be if the search ended now. "candidates" are what it may become, with "probabilities" that do not
+        depend on other choices. A width has its "base"; where its candidates are ratios, it has "candidate_channels".
+        The value of a module is the probability that it stays. A method adds keys of its own.
         """
         raise NotImplementedError
 
@@ -274,7 +276,7 @@ class Search(tf.keras.Model):
             **own
             | {
                 "x": distribution.divided(own["x"], self.distribute_strategy),
-                "callbacks": [*own.get("callbacks", ()), *bar, *callbacks],
+                "callbacks": [_Names(), *own.get("callbacks", ()), *bar, *callbacks],
             },
             epochs=self.epochs,
             initial_epoch=initial_epoch,
@@ -301,3 +303,11 @@ class Search(tf.keras.Model):
         """One batch of `evaluate`: the loss and metrics of `compile`."""
         super().test_step(data)
         return {metric.name: metric.result() for metric in self.compiled_loss.metrics + self.compiled_metrics.metrics}
+
+
+class _Names(tf.keras.callbacks.Callback):
+    """Gives the logs the names that every method uses: Keras says "val_loss" of what is evaluated after an epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name in [name for name in logs if name.startswith("val_")]:
+            logs[f"validation_{name[4:]}"] = logs.pop(name)

@@ -116,7 +116,7 @@ class BSN(Search):
         return dict(zip(self.gates, tf.sigmoid(self.logits).numpy().tolist(), strict=True))
 
     def choices(self) -> dict[str, dict[str, Any]]:
-        """What is known of each gate: "value" is its probability, "closed" whether it would be kept.
+        """What is known of each gate: "value" is its probability to be kept, "closed" whether it would be now.
 
         Where a cost is measured, "closed" is left out: to say it, networks would have to be measured.
         """
@@ -326,7 +326,7 @@ class BSN(Search):
 
 
 class _Epochs(tf.keras.callbacks.Callback):
-    """Begins and ends the warm-up; gives the logs the gates' entropy, and the names that every method uses."""
+    """Begins and ends the warm-up; gives the logs the gates' entropy."""
 
     def __init__(self, warm_up_epochs: int):
         super().__init__()
@@ -336,8 +336,6 @@ class _Epochs(tf.keras.callbacks.Callback):
         self.model.warm.assign(epoch < self.warm_up_epochs)
 
     def on_epoch_end(self, epoch, logs=None):
-        for name in [name for name in logs if name.startswith("val_")]:
-            logs[f"validation_{name[4:]}"] = logs.pop(name)
         matters = self.model.priced.graph.prune((self.model.logits.numpy() > 0)[None]).matters[0]
         logs["entropy"] = float(reinforce.entropy(self.model.logits, matters))
 

@@ -165,31 +165,17 @@ class DMS(Search):
     def choices(self) -> dict[str, dict[str, Any]]:
         """What is known of each width at the end of a round.
 
-        "value" is mu and "sigma" that of the round; the band is one sigma wide on both sides. "candidates" are ratios
-        anchored at that mu, with their "probabilities", "candidate_channels", and the "masses" of the logistic
-        distribution within their ranges. "ratio" is what the closed width has of its base.
+        "value" is mu and "sigma" that of the round; the band is one sigma wide on both sides. "candidates" are the
+        ratios around that mu, "masses" what the logistic distribution has within their ranges. "ratio" is what the
+        closed width has of its base.
         """
-        closed, sigma = self.architecture().choices, self.last_round.sigma
-        ratios = logistic.candidates(self.mu, sigma, self.settings.minimal_ratio)
-        probabilities = tf.exp(logistic.log_probabilities(ratios, self.mu, sigma)).numpy()
-        masses = logistic.masses(ratios, self.mu, sigma).numpy()
-        channels = channels_of(ratios.numpy(), self.base[:, None])
-        return {
-            width.name: {
-                "value": mu,
-                "low": mu - sigma,
-                "high": mu + sigma,
-                "closed": closed[width.name],
-                "base": width.base,
-                "candidates": ratios[index].numpy().tolist(),
-                "probabilities": probabilities[index].tolist(),
-                "masses": masses[index].tolist(),
-                "candidate_channels": channels[index].tolist(),
-                "sigma": sigma,
-                "ratio": closed[width.name] / width.base,
-            }
-            for index, (width, mu) in enumerate(zip(self._widths, self.mu.numpy().tolist(), strict=True))
-        }
+        return dms_widths.described(
+            self._widths,
+            self.mu.numpy(),
+            self.last_round.sigma,
+            self.architecture().choices,
+            minimum=self.settings.minimal_ratio,
+        )
 
     def record(self) -> dict[str, Any]:
         """The choices, and "epochs": loss and accuracy of each epoch of weights in the round."""

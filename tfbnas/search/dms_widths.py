@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfbnas.architecture import Architecture
 from tfbnas.costs import Budget, DifferentiableCost, Operation
@@ -42,6 +44,40 @@ def smallest(template: Architecture, settings: Settings) -> dict[str, int]:
     base = np.array([width.base for width in widths.values()])
     found = channels_of(np.full(len(widths), least_ratio(settings)), base, multiple=settings.width_multiple)
     return dict(zip(widths, found.tolist(), strict=True))
+
+
+def described(
+    widths: Sequence[OpenWidth], mu: np.ndarray, sigma: float, closed: Mapping[str, int], *, minimum: float
+) -> dict[str, dict[str, Any]]:
+    """What a record holds of each width, see `DMS.choices`: JSON.
+
+    Args:
+      widths: The open widths.
+      mu: Their mean ratios, `[widths]`.
+      sigma: Scale of the distribution.
+      closed: Their channels if they were closed now, by name.
+      minimum: Least ratio of a candidate.
+    """
+    ratios = logistic.candidates(tf.constant(mu), sigma, minimum)
+    probabilities = tf.exp(logistic.log_probabilities(ratios, mu, sigma)).numpy()
+    masses = logistic.masses(ratios, mu, sigma).numpy()
+    channels = channels_of(ratios.numpy(), np.array([[width.base] for width in widths]))
+    return {
+        width.name: {
+            "value": float(mu[index]),
+            "low": float(mu[index]) - sigma,
+            "high": float(mu[index]) + sigma,
+            "closed": closed[width.name],
+            "base": width.base,
+            "candidates": ratios[index].numpy().tolist(),
+            "candidate_channels": channels[index].tolist(),
+            "probabilities": probabilities[index].tolist(),
+            "masses": masses[index].tolist(),
+            "sigma": sigma,
+            "ratio": closed[width.name] / width.base,
+        }
+        for index, width in enumerate(widths)
+    }
 
 
 def width_of(network: str, name: str, default: object) -> Width:

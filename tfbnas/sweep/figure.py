@@ -34,7 +34,7 @@ def figures(content: Mapping[str, Any]) -> list[Figure]:
             "Accuracy against cost",
             "Each dot is the network that one trial found, labelled with its budget; left and high is good. "
             f"Blue: networks on the front, which no other one beats. {chosen}Pale: the other ones. Squares: networks "
-            "trained for comparison. Mirrors figure 7 of BSN's paper.",
+            "trained for comparison. Mirrors figure 7 of Veniat & Denoyer (CVPR 2018).",
             lambda narrow: draw(content, narrow),
         )
     ]

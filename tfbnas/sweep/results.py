@@ -69,7 +69,7 @@ def finished(sweep: Sweep) -> dict[str, dict[str, float]]:
 
 def _outcome(run: Run, training: TrainingResult) -> Outcome:
     limited = run.costs[0] if run.costs else None
-    cost = training.costs.get(limited.name) if limited else None
+    cost = run.price(training, limited) if limited else None
     search = run.search.seconds if run.search and training is run.searched else 0.0
     return Outcome(
         cost=cost / limited.scale if limited and cost is not None else None,
