@@ -92,9 +92,9 @@ networks.register("test-mixed", mixed, graph=mixed_graph)
 
 NETWORKS = {
     "fabric": ("resnet_fabric", {"n": 2, "base": 4}),
-    "fabric, float": ("resnet_fabric", {"n": 2, "base": 4, "binary": False}),
+    "fabric, float": ("resnet_fabric", {"n": 2, "base": 4, "binarisation": "float"}),
     "cnf": ("cnf", {"columns": 3, "scales": 2, "filters": 4}),
-    "cnf, float": ("cnf", {"columns": 3, "scales": 2, "filters": 4, "binary": False}),
+    "cnf, float": ("cnf", {"columns": 3, "scales": 2, "filters": 4, "binarisation": "float"}),
     **{f"mixed {seed}": ("test-mixed", {"seed": seed}) for seed in range(4)},
 }
 
@@ -130,7 +130,7 @@ def test_over_is_the_sum_over_the_operators_of_the_built_network(name):
         assert over(kept) == pytest.approx(sum(map(value, operations)), rel=1e-12)
         seen.update(operator(operation) for operation in operations)
     assert over(np.zeros_like(kept)) == 0
-    if family != "test-mixed" and options.get("binary", True):
+    if family != "test-mixed" and options.get("binarisation") != "float":
         assert {"packed_convolution", "binary_convolution", "quantize"} <= seen
 
 
@@ -147,7 +147,14 @@ def test_the_mixed_networks_hold_what_is_hard():
 @pytest.mark.parametrize("binary", [True, False])
 def test_latency_of_a_graph_is_the_closed_one(binary):
     cost = Latency("pixel1")
-    whole = Architecture("test", "cnf", {}, (8, 8, 3), 4, {"columns": 2, "scales": 2, "filters": 8, "binary": binary})
+    whole = Architecture(
+        "test",
+        "cnf",
+        {},
+        (8, 8, 3),
+        4,
+        {"columns": 2, "scales": 2, "filters": 8, "binarisation": "zero_alpha" if binary else "float"},
+    )
     over = cost.over(whole)
     for choices, kept in samples(whole, 3):
         assert over(kept) == pytest.approx(cost.of(replace(whole, choices=choices)), rel=1e-9)
@@ -186,7 +193,7 @@ EMITTED = {
         # What group 1 gives is read by quantisers only, but at several thresholds.
         ("resnet_fabric", {"n": 1, "base": 4}, ("group1/block0/skip", "group2/block0/skip")),
         # A shortcut alone: a ReLU of a ReLU.
-        ("resnet_fabric", {"n": 1, "base": 4, "binary": False}, ("group1/block0/body", "group2/block0/body")),
+        ("resnet_fabric", {"n": 1, "base": 4, "binarisation": "float"}, ("group1/block0/body", "group2/block0/body")),
     ],
     ids=["cnf", "fabric", "fabric, float"],
 )

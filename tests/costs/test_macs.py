@@ -22,7 +22,7 @@ from tfbnas.errors import UserError
 )
 def test_whole_networks(network, options, multiply_adds, parameters):
     """Millions, as BSN's baselines count them; every digit that is reported."""
-    whole = Architecture("test", network, {}, options={**options, "binary": False})
+    whole = Architecture("test", network, {}, options={**options, "binarisation": "float"})
 
     def digits(value, like):
         return round(value / 1e6, len(str(like).partition(".")[2]))
@@ -49,7 +49,9 @@ def some_choices(graph, chance):
 @pytest.mark.parametrize("network", SMALL)
 def test_sums_over_modules_are_those_of_the_built_network(network, binary):
     options, shape = SMALL[network]
-    open_choices = Architecture("test", network, {}, shape, 5, {**options, "binary": binary})
+    open_choices = Architecture(
+        "test", network, {}, shape, 5, {**options, "binarisation": "zero_alpha" if binary else "float"}
+    )
     graph = networks.graph(open_choices)
     costs = (MultiplyAdds(binary_weight=1 / 64), Parameters(), Memory("paper"), Memory("deployed"))
     overs = [cost.over(open_choices) for cost in costs]
@@ -68,7 +70,9 @@ def test_sums_over_modules_are_those_of_the_built_network(network, binary):
 
 def test_additions_count_as_many_as_are_needed():
     """Three tensors of 8x8x4 summed need two additions for each element; two need one, one needs none."""
-    whole = Architecture("test", "cnf", {}, (8, 8, 3), 5, {"columns": 2, "scales": 2, "filters": 4, "binary": False})
+    whole = Architecture(
+        "test", "cnf", {}, (8, 8, 3), 5, {"columns": 2, "scales": 2, "filters": 4, "binarisation": "float"}
+    )
     over = over_modules(
         whole, lambda operation: MultiplyAdds().of_operation(operation) if operation.kind == "add" else 0.0
     )

@@ -25,7 +25,9 @@ PAPER = [
 
 @pytest.mark.parametrize(("network", "ratio", "binary", "expected"), PAPER)
 def test_table_of_the_paper(network, ratio, binary, expected):
-    architecture = Architecture("test", network, {}, options={"base": 16 * ratio, "binary": binary})
+    architecture = Architecture(
+        "test", network, {}, options={"base": 16 * ratio, "binarisation": "zero_alpha" if binary else "float"}
+    )
     assert round(Memory().of(architecture) / MIB, 2) == expected
 
 

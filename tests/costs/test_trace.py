@@ -43,6 +43,6 @@ def test_plain_network_has_the_same_operations_with_numbers():
 
 
 def test_full_precision_network_has_no_binary_weights():
-    options = {"binary": False}
+    options = {"binarisation": "float"}
     model = networks.construct("test-small", lambda name, base: base, input_shape=(8, 8, 3), classes=4, options=options)
     assert not any(o.binary for o in trace(model))

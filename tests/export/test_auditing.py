@@ -205,3 +205,23 @@ def plain(index):
 
 def constant(index):
     return Tensor(index, "", (1,), "float32", np.ones(1, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("quantizers", "declared"),
+    [
+        ({"input_quantizer": "ste_sign", "kernel_quantizer": lq.quantizers.DoReFa(2, mode="weights")}, "1 bit x 2 bit"),
+        ({"input_quantizer": lq.quantizers.DoReFa(2)}, "2 bit x float32"),
+        ({"input_quantizer": "ste_sign"}, "1 bit x float32"),
+    ],
+)
+def test_what_is_declared_as_quantised_and_runs_in_float_is_refused(quantizers, declared):
+    inputs = tf.keras.Input((4, 4, 32))
+    layer = lq.layers.QuantConv2D(8, 3, name="some", kernel_constraint="weight_clip", **quantizers)
+    model = randomise(tf.keras.Model(inputs, layer(inputs)))
+    flatbuffer = convert_model(model)
+    with pytest.raises(ExportError, match=f"layer 'some' .operator CONV_2D.: it declares {declared}.*full precision"):
+        check(audit(flatbuffer, model))
+    rows = audit(flatbuffer, model, allow=["some"])
+    check(rows)
+    assert [row.declared for row in rows if row.allowed] == [declared]

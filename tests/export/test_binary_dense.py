@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 from small_networks import block, head, randomise, stem
 
+from tfbnas.costs import trace
 from tfbnas.costs.latency import Latency
 from tfbnas.costs.memory import Memory
-from tfbnas.costs.trace import trace
 from tfbnas.errors import UserError
 from tfbnas.export import audit, check, convert_model, deploy, export, parity
 from tfbnas.export.convert import Interpreter

@@ -1,3 +1,4 @@
+import importlib
 import subprocess
 import sys
 
@@ -85,6 +86,39 @@ def test_unknown_layers_are_still_refused(name, tmp_path, capsys):
     assert main([str(tmp_path / name), "--audit-only"]) == 2
     message = capsys.readouterr().err
     assert "cannot be loaded" in message and "refers to Own, which" in message
+
+
+@pytest.mark.parametrize("name", ["trained.keras", "trained.h5"])
+def test_quantisers_of_tfbnas_load_from_either_file(name, trained, images, tmp_path):
+    """A .h5 file names them without the package, which Keras does not find."""
+    trained.save(tmp_path / name)
+    loaded = load_model(tmp_path / name)
+    np.testing.assert_allclose(loaded(images, training=False), trained(images, training=False), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_own_classes_come_from_a_module(name, tmp_path, capsys, monkeypatch):
+    kind = name.split(".")[1].capitalize()  # a class that is registered once stays so
+    module = f"my_{kind.lower()}_layers"
+    (tmp_path / f"{module}.py").write_text(
+        "import tensorflow as tf\n"
+        "@tf.keras.utils.register_keras_serializable('mine')\n"
+        f"class Own{kind}(tf.keras.layers.Layer):\n"
+        "    def call(self, inputs):\n"
+        "        return 2 * inputs\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    registered = dict(tf.keras.utils.get_custom_objects())
+    inputs = tf.keras.Input((4, 4, 3))
+    tf.keras.Model(inputs, getattr(importlib.import_module(module), f"Own{kind}")()(inputs)).save(tmp_path / name)
+    tf.keras.utils.get_custom_objects().clear()
+    tf.keras.utils.get_custom_objects().update(registered)
+    sys.modules.pop(module)
+    assert main([str(tmp_path / name), "--audit-only"]) == 2
+    assert f"Own{kind}, which neither Keras" in capsys.readouterr().err
+    assert main([str(tmp_path / name), "--audit-only", "--import", module]) == 0
+    assert main([str(tmp_path / name), "--audit-only", "--import", "no_such_layers"]) == 2
+    assert "--import no_such_layers" in capsys.readouterr().err
 
 
 def halve(x):

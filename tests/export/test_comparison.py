@@ -6,8 +6,8 @@ from small_networks import randomise
 
 from tfbnas.errors import UserError
 from tfbnas.export import ExportError, comparison, convert_model, deploy, parity
+from tfbnas.export.computed_bits import ComputedBits
 from tfbnas.export.convert import Interpreter
-from tfbnas.export.inner import InnerBits
 from tfbnas.export.rounding import GivenBits, errors, flat
 
 layers = tf.keras.layers
@@ -62,7 +62,7 @@ def test_names_the_first_layer_that_differs():
 
 
 def test_bits_read_from_the_converted_model_are_those_of_keras(deployed, flatbuffer, images):
-    outputs, bits = InnerBits(flatbuffer, deployed).read(images)
+    outputs, bits = ComputedBits(flatbuffer, deployed).read(images)
     np.testing.assert_array_equal(outputs[0], Interpreter(flatbuffer).predict(images)[0])
     assert set(bits) == {layer.name for layer in deployed.layers if hasattr(layer, "input_quantizer")}
     for name, found in bits.items():
@@ -71,7 +71,7 @@ def test_bits_read_from_the_converted_model_are_those_of_keras(deployed, flatbuf
 
 
 def test_the_trained_model_takes_the_bits_of_the_converted_one(trained, deployed, flatbuffer, images):
-    outputs, bits = InnerBits(flatbuffer, deployed).read(images)
+    outputs, bits = ComputedBits(flatbuffer, deployed).read(images)
     turned = {**bits, "stage4_block2_conv2": -bits["stage4_block2_conv2"]}  # no later bits correct that
     for model in (trained, deployed):
         given = GivenBits(model, bits)

@@ -20,7 +20,7 @@ def fabric(binary, seed=0):
         scales=3,
         filters=32 if binary else 8,
         segmentation=True,
-        binary=binary,
+        binarisation="zero_alpha" if binary else "float",
     )
     return randomise(model, seed)
 

@@ -8,7 +8,7 @@ from tfbnas.costs.latency import Latency
 from tfbnas.costs.macs import MultiplyAdds, Parameters
 from tfbnas.costs.measured import MeasuredLatency
 from tfbnas.costs.memory import MIB, Memory
-from tfbnas.costs.trace import Operation, trace
+from tfbnas.lce.operations import Operation, trace
 
 __all__ = [
     "MIB",

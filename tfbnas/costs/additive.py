@@ -9,7 +9,7 @@ import numpy as np
 from tfbnas import networks
 from tfbnas.architecture import Architecture
 from tfbnas.costs.cost import Kept
-from tfbnas.costs.trace import Operation, trace
+from tfbnas.lce.operations import Operation, trace
 
 Value = Callable[[Operation], float]
 

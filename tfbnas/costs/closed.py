@@ -11,8 +11,8 @@ import tensorflow as tf
 from tfbnas import networks
 from tfbnas.architecture import Architecture
 from tfbnas.costs.cost import Cost, DifferentiableCost
-from tfbnas.costs.trace import trace
 from tfbnas.layers import OpenWidth
+from tfbnas.lce.operations import trace
 from tfbnas.networks.choices import Width
 
 Price = Callable[[Mapping[str, Any]], float]

@@ -9,6 +9,7 @@ from tfbnas.architecture import Architecture
 from tfbnas.costs.cost import Kept
 from tfbnas.costs.schedule import allocation_order, length
 from tfbnas.errors import UserError
+from tfbnas.units import UNITS
 
 
 class Distributed:
@@ -25,7 +26,7 @@ class Distributed:
       UserError: `machines` is not positive, or no allocation has that name.
     """
 
-    unit = "steps"
+    name, unit, shown = "steps", "steps", UNITS["steps"]
 
     def __init__(self, machines: int = 2, *, allocation: str = "depth_first"):
         if machines < 1:

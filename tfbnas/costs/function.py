@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tfbnas.architecture import Architecture
 from tfbnas.errors import UserError
+from tfbnas.units import Unit
 
 
 class FunctionCost:
@@ -26,7 +27,7 @@ class FunctionCost:
         if not callable(function):
             raise UserError(f"Expected a function of an Architecture. Received: {function!r}.")
         self.function = function
-        self.unit = unit
+        self.unit, self.shown = unit, Unit(unit)
         self.stochastic = stochastic
         self.name = getattr(function, "__name__", type(function).__name__)
 

@@ -1,9 +1,9 @@
 """Costs that are sums over the operators of the deployed network, where neighbours decide what an operator is.
 
-Whether a module quantises its input, or writes bits, depends on the modules around it: not a sum over modules. But it
-depends on little of them. A module's share is remembered under what it depends on, so that most networks of a search
-are priced without looking at a layer; where a share is not known yet, the whole network is looked at, once for all of
-its modules. Nothing is built: the layers of equal modules are made once.
+Whether a module quantises its input, or writes bits, depends on the modules around it, but on little of them. What it
+costs is remembered under just that. So most networks of a search are priced without looking at a layer. Where the cost
+of a module is not known yet, the whole network is looked at, once for all of its modules. Nothing is built: the layers
+of equal modules are made once.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import tensorflow as tf
 
 from tfbnas import networks
 from tfbnas.architecture import Architecture
-from tfbnas.costs import fusing
 from tfbnas.costs.cost import Kept
-from tfbnas.costs.fusing import Call
-from tfbnas.costs.trace import Operation, operations_of
+from tfbnas.lce import fusing
+from tfbnas.lce.graph import Call, all_calls
+from tfbnas.lce.operations import Operation, operations_of
+from tfbnas.lce.standard import is_addition
 from tfbnas.networks.graph import Node
 
 Value = Callable[[Operation], float]
@@ -54,7 +55,7 @@ class _Kind:
         zero, "carries" lets neighbours see what is behind it, "wall" does not.
       quantizes: For each input, "own" and "sign" as far as the module quantises it so, "own lifted" and "sign lifted"
         where it does that with the upsampled input.
-      tail: What what stands behind the module sees of it at most.
+      tail: As what the readers of the module see its last layer.
       reach: The input that is seen through the module from behind; None where there is a wall.
       lifts: Whether the module is an upsampling and nothing else.
     """
@@ -206,7 +207,7 @@ def _finished(modules: list[_Module]) -> list[_Module]:
 
 
 def _kind(model: tf.keras.Model) -> _Kind:
-    calls = fusing.calls(model)
+    calls = all_calls(model)
     places = {id(tensor._keras_history.layer): -1 - slot for slot, tensor in enumerate(model.inputs)}
     inner = [call for call in calls if id(call.layer) not in places]
     places |= {id(call.layer): place for place, call in enumerate(inner)}
@@ -227,14 +228,14 @@ def _kind(model: tf.keras.Model) -> _Kind:
         heads=heads,
         quantizes=quantizes,
         lifts=lifted,
-        tail=object() if fusing.merges(output.layer) else fusing.is_addition(output.layer),
+        tail=object() if fusing.merges(output.layer) else is_addition(output.layer),
         reach=-1 - places[id(last.layer)] if places[id(last.layer)] < 0 else None,
     )
 
 
 def _behaviour(call: Call) -> str:
     if fusing.is_quantized(call):
-        return "own" if fusing.is_binary_quantizer(call.layer) else "sign"
+        return "own" if fusing.is_quantizer(call.layer) else "sign"
     return "carries" if fusing.carries(call.layer) else "wall"
 
 
@@ -262,7 +263,7 @@ def _key(module: _Module) -> Hashable:
 
 
 def _writing(module: _Module) -> Hashable:
-    """How what stands behind a module sees what it writes."""
+    """As what the readers of a module see its output."""
     kind = module.kind
     if kind is None or kind.reach is None:
         return kind and kind.tail
@@ -271,7 +272,7 @@ def _writing(module: _Module) -> Hashable:
 
 
 def _reading(module: _Module) -> Hashable:
-    """How what stands in front of them sees the readers of a module's output."""
+    """As what a module sees the readers of its output."""
     if module.readings is None:
         count, learned = int(module.is_output), 0
         behaviours: set[Any] = set()

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tfbnas.costs.trace import Operation
 from tfbnas.layers.interaction import InteractedConv2D
+from tfbnas.lce.operations import Operation
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,15 @@ import tensorflow as tf
 
 from tfbnas.architecture import Architecture
 from tfbnas.costs.cost import Kept
+from tfbnas.costs.expectation import Distributions
 from tfbnas.costs.fused import over_fused
 from tfbnas.costs.latency_features import FEATURES, Shape
-from tfbnas.costs.trace import Operation, trace
 from tfbnas.errors import UserError, nearest
 from tfbnas.files import read_json
 from tfbnas.layers.width import Channels, OpenWidth
+from tfbnas.lce.operations import Operation, trace
 from tfbnas.networks import build
+from tfbnas.units import UNITS
 
 FORMAT = 1
 _TABLES = Path(__file__).parent / "latency_tables"
@@ -89,7 +91,7 @@ class Latency:
       UserError: There is no such table.
     """
 
-    unit = "ms"
+    name, unit, shown = "latency", "ms", UNITS["latency"]
 
     def __init__(self, device: str | os.PathLike):
         self.device = os.fspath(device)
@@ -141,13 +143,12 @@ class Latency:
             rows += [OperatorLatency(operation.layer, key, float(time))] * calls(operation)
         return rows
 
-    def expected(
-        self, operations: Sequence[Operation], distributions: Mapping[str, tuple[tf.Tensor, tf.Tensor]]
-    ) -> tf.Tensor:
+    def expected(self, operations: Sequence[Operation], distributions: Distributions) -> tf.Tensor:
         """Expected milliseconds of a network with open widths, differentiable by the probabilities.
 
         The time of every combination of an operator's input and output candidates is taken from the table, so the
-        stairs of bit packing are exact. Widths are independent.
+        stairs of bit packing are exact. Widths are independent. It is not defined over modules and operations: what is
+        merged with what depends on which neighbours exist. `over` gives the latency of each draw of these.
 
         Args:
           operations: `trace` of the open network.
@@ -156,7 +157,17 @@ class Latency:
 
         Returns:
           Scalar float32 tensor.
+
+        Raises:
+          UserError: Another choice than of widths is open, or the table says nothing of a layer.
         """
+        for operation in operations:
+            for name, _ in (*operation.when, *sum(operation.terms_when, ())):
+                raise UserError(
+                    f"Expected a network in which only widths are open. Received: the open choice {name!r} at layer "
+                    f"{operation.layer!r}; use a cost for which an expectation over modules is defined: Memory or "
+                    "MultiplyAdds."
+                )
         total = tf.zeros(())
         for operation in operations:
             key = operator(operation)
@@ -205,9 +216,7 @@ def calls(operation: Operation) -> int:
     return max(1, operation.terms - 1)
 
 
-def _candidates(
-    channels: Channels, distributions: Mapping[str, tuple[tf.Tensor, tf.Tensor]]
-) -> tuple[tf.Tensor, tf.Tensor]:
+def _candidates(channels: Channels, distributions: Distributions) -> tuple[tf.Tensor, tf.Tensor]:
     if isinstance(channels, OpenWidth):
         values, probabilities = distributions[channels.name]
         return tf.stop_gradient(values), probabilities

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import tensorflow as tf
 
 from tfbnas.architecture import Architecture
 from tfbnas.costs.additive import over_modules, total
 from tfbnas.costs.cost import Kept
-from tfbnas.costs.trace import Operation
+from tfbnas.costs.expectation import CLOSED, Distributions, Expectation, expected_sum
 from tfbnas.errors import UserError
+from tfbnas.lce.operations import Operation
+from tfbnas.units import UNITS, Unit
 
 
 class MultiplyAdds:
@@ -21,7 +25,7 @@ class MultiplyAdds:
       binary_weight: What a multiply-add of two bits counts. Default 1.0; 1/64 is common for speed on 64-bit words.
     """
 
-    unit = "multiply-adds"
+    name, unit, shown = "multiply_adds", "multiply-adds", UNITS["multiply_adds"]
 
     def __init__(self, *, binary_weight: float = 1.0):
         if not binary_weight >= 0:
@@ -38,15 +42,33 @@ class MultiplyAdds:
 
     def of_operation(self, operation: Operation) -> float:
         """Multiply-adds of one operation."""
-        places = _given(operation.height) * _given(operation.width)
-        outputs = _given(operation.outputs) if operation.kind in ("convolution", "depthwise", "dense", "add") else 0
-        if operation.kind == "add":
-            return float(places * outputs * (operation.terms - 1))
-        if not outputs:
+        return float(self._value(operation, CLOSED))
+
+    def expected(self, operations: Sequence[Operation], distributions: Distributions) -> tf.Tensor:
+        """Expected multiply-adds of a network with open choices, differentiable by the probabilities.
+
+        Choices are taken as independent (see `Expectation`). What exists under a choice counts by its probability, an
+        addition by the mean number of tensors that it sums.
+
+        Args:
+          operations: `trace` of the open network.
+          distributions: Of each open choice; see `Distributions`.
+
+        Returns:
+          Scalar float32 tensor.
+        """
+        return expected_sum(operations, distributions, self._value)
+
+    def _value(self, operation: Operation, expectation: Expectation) -> Any:
+        if operation.kind not in ("convolution", "depthwise", "dense", "add"):
             return 0.0
-        inputs = 1 if operation.kind == "depthwise" else _given(operation.inputs) // operation.groups
+        places = expectation.product(operation.height, operation.width)
+        if operation.kind == "add":
+            return places * expectation.channels(operation.outputs) * expectation.additions(operation)
         rows, columns = operation.kernel_size
-        products = rows * columns * inputs * outputs * places
+        if operation.kind == "depthwise":
+            return rows * columns * places * expectation.channels(operation.outputs)
+        products = rows * columns * places * expectation.product(operation.inputs, operation.outputs) / operation.groups
         return products * (self.binary_weight if operation.binary and operation.reads_bits else 1.0)
 
 
@@ -58,7 +80,7 @@ class Parameters:
         of BSN; the normalisation cancels it. Default: False.
     """
 
-    unit = "parameters"
+    name, unit, shown = "parameters", "parameters", Unit("parameters")
 
     def __init__(self, *, biases: bool = False):
         self.biases = biases
@@ -74,18 +96,10 @@ class Parameters:
     def of_operation(self, operation: Operation) -> float:
         """Parameters of one operation."""
         if operation.kind == "normalization":
-            return 2.0 * _given(operation.outputs)
+            return 2.0 * CLOSED.channels(operation.outputs)
         if operation.kind not in ("convolution", "dense"):
             return float(operation.other_weights)
-        outputs = _given(operation.outputs)
-        inputs = _given(operation.inputs) // operation.groups
         rows, columns = operation.kernel_size
         bias = operation.bias or (self.biases and operation.kind == "convolution")
-        return float(rows * columns * inputs * outputs + (outputs if bias else 0))
-
-
-def _given(channels: Any) -> int:
-    """A number that is known: these costs are of closed networks."""
-    if not isinstance(channels, int):
-        raise UserError(f"Expected a network whose widths are closed. Received: {channels!r}.")
-    return channels
+        weights = rows * columns * CLOSED.product(operation.inputs, operation.outputs) // operation.groups
+        return float(weights + (CLOSED.channels(operation.outputs) if bias else 0))

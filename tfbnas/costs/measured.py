@@ -11,8 +11,9 @@ import tensorflow as tf
 from tfbnas import networks
 from tfbnas.architecture import Architecture
 from tfbnas.errors import UserError
-from tfbnas.layers import BatchNormalization, LearnedStep
+from tfbnas.lce import rules_of
 from tfbnas.precision import precision
+from tfbnas.units import UNITS
 
 Measure = Callable[[], float]
 Prepare = Callable[[tf.keras.Model], Measure]
@@ -36,7 +37,7 @@ class MeasuredLatency:
       conversions: Networks that were converted so far.
     """
 
-    unit = "ms"
+    name, unit, shown = "measured_latency", "ms", UNITS["measured_latency"]
     stochastic = True
 
     def __init__(self, prepare: Prepare, *, remembered: int = 256):
@@ -70,6 +71,6 @@ def _as_trained(model: tf.keras.Model) -> tf.keras.Model:
     """Gives every threshold and normalisation numbers of its own: the converter would merge equal ones."""
     chance = np.random.default_rng(0)
     for layer in model.layers:
-        if isinstance(layer, LearnedStep | BatchNormalization):
+        if rules_of(layer).varies:
             layer.set_weights([chance.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
     return model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -10,18 +10,14 @@ import tensorflow as tf
 from tfbnas.architecture import Architecture
 from tfbnas.costs.additive import over_modules, total
 from tfbnas.costs.cost import Kept
-from tfbnas.costs.trace import WEIGHTED, Operation
+from tfbnas.costs.expectation import CLOSED, Distributions, Expectation
 from tfbnas.errors import UserError
-from tfbnas.layers.width import Channels, OpenWidth
+from tfbnas.lce.operations import WEIGHTED, Operation
+from tfbnas.units import UNITS
 
 MIB = 2.0**20
 COUNTINGS = ("paper", "deployed")
 PARTS = ("all", "binary", "float")
-
-
-def _given(inputs: Any, outputs: Any) -> tuple[Any, Any, Any]:
-    """Moments of channel numbers that are known."""
-    return inputs, outputs, inputs * outputs
 
 
 class Memory:
@@ -45,6 +41,8 @@ class Memory:
                 raise UserError(f"Expected `{name}` to be one of {known}. Received: {name}={value!r}.")
         self.counting = counting
         self.part = part
+        self.name = "memory" if part == "all" else f"{part}_memory"
+        self.shown = UNITS[self.name]
 
     def parts(self, architecture: Architecture) -> dict[str, float]:
         """Bytes of a closed network, binary and float apart."""
@@ -60,56 +58,41 @@ class Memory:
 
     def of_operation(self, operation: Operation) -> float:
         """Bytes of one operation whose channels are known."""
-        return float(self._total([operation], _given))
+        return float(self._total([operation], CLOSED))
 
-    def expected(
-        self, operations: Sequence[Operation], distributions: Mapping[str, tuple[tf.Tensor, tf.Tensor]]
-    ) -> tf.Tensor:
-        """Expected bytes of a network with open widths, differentiable by the probabilities.
+    def expected(self, operations: Sequence[Operation], distributions: Distributions) -> tf.Tensor:
+        """Expected bytes of a network with open choices, differentiable by the probabilities.
 
-        Widths are independent; where a layer's input and output are the same width, the mean of the square is taken.
+        Choices are taken as independent (see `Expectation`). A layer whose input and output are the same width takes
+        the mean of its square. What exists under a choice counts by its probability.
 
         Args:
           operations: `trace` of the open network.
-          distributions: For the name of each open width, channel numbers and their probabilities, two float tensors
-            of equal shape `[candidates]`.
+          distributions: Of each open choice; see `Distributions`.
 
         Returns:
           Scalar float32 tensor.
         """
+        return tf.convert_to_tensor(self._total(operations, Expectation(distributions)), tf.float32)
 
-        def mean(channels: Channels) -> Any:
-            if not isinstance(channels, OpenWidth):
-                return float(channels)
-            values, probabilities = distributions[channels.name]
-            return tf.reduce_sum(values * probabilities)
-
-        def moments(inputs: Channels, outputs: Channels) -> tuple[Any, Any, Any]:
-            if isinstance(inputs, OpenWidth) and inputs is outputs:
-                values, probabilities = distributions[inputs.name]
-                return mean(inputs), mean(outputs), tf.reduce_sum(tf.square(values) * probabilities)
-            return mean(inputs), mean(outputs), mean(inputs) * mean(outputs)
-
-        return tf.convert_to_tensor(self._total(operations, moments), tf.float32)
-
-    def _total(self, operations: Sequence[Operation], moments: Callable[[Channels, Channels], tuple]) -> Any:
+    def _total(self, operations: Sequence[Operation], expectation: Expectation) -> Any:
         bits: Any = 0.0
         floats: Any = 0.0
         for operation in operations:
+            there = expectation.probability(operation.when)
             if operation.kind not in WEIGHTED:
-                floats += 4.0 * operation.other_weights
+                floats += there * (4.0 * operation.other_weights)
                 continue
-            _, outputs, product = moments(operation.inputs, operation.outputs)
             if operation.kind == "normalization":
                 if self.counting == "deployed":
-                    floats += 8.0 * outputs
+                    floats += there * (8.0 * expectation.channels(operation.outputs))
                 continue
             height, width = operation.kernel_size
-            weights = height * width * product / operation.groups
+            weights = height * width * expectation.product(operation.inputs, operation.outputs) / operation.groups
             if operation.binary:
-                bits += 0.125 * weights
+                bits += there * (0.125 * weights)
             else:
-                floats += 4.0 * weights
+                floats += there * (4.0 * weights)
             if operation.bias:
-                floats += 4.0 * outputs
+                floats += there * (4.0 * expectation.channels(operation.outputs))
         return {"all": bits + floats, "binary": bits, "float": floats}[self.part]

@@ -1,11 +1,13 @@
 """Command line: audits, verifies and converts a Keras or Larq model from anywhere.
 
 python -m tfbnas.export MODEL OUT.tflite [--audit-only] [--images IMAGES.npy] [--allow LAYER ...]
+    [--import MODULE]
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -23,7 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--audit-only", action="store_true", help="show the operators and sizes, write nothing")
     parser.add_argument("--images", type=Path, help=".npy file of preprocessed images to compare the outputs on")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest relative error (default: 1e-4)")
-    parser.add_argument("--allow", nargs="*", default=[], metavar="LAYER", help="binary layers that may come out float")
+    parser.add_argument("--allow", nargs="*", default=[], metavar="LAYER", help="quantised layers that may be float")
+    parser.add_argument(
+        "--import", dest="module", metavar="MODULE", help="registers the model's own classes with Keras"
+    )
     options = parser.parse_args(arguments)
     if options.out is None and not options.audit_only:
         parser.error("expected a file to write, OUT.tflite, or --audit-only")
@@ -48,6 +53,11 @@ def _run(options: argparse.Namespace) -> None:
     def show(rows, sizes):
         print(table(rows), sizes.summary(), sep="\n", flush=True)
 
+    if options.module is not None:
+        try:
+            importlib.import_module(options.module)
+        except ImportError as error:
+            raise UserError(f"Expected a module to import. Received: --import {options.module} ({error}).") from error
     model = load_model(options.model)
     images = None
     if options.images is not None:

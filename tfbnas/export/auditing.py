@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from tfbnas.export.convert import ExportError
-from tfbnas.export.declared import Declared, all_layers, declarations
+from tfbnas.export.declared import Declared, declarations
 from tfbnas.export.flatbuffer import BINARY_CONVOLUTION, QUANTIZE, Operator, operators, outputs
 from tfbnas.export.matching import match
 from tfbnas.export.reasons import grouped, why_float, why_wrong
+from tfbnas.lce.graph import all_layers
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Row:
       bit_packed: Whether the kernel holds 32 weights per int32.
       output: "float32", "int8" or "bitpacked".
       note: What a float operator between binary ones is for.
-      reason: Why a layer of declared binary weights is not binary here; empty if all is well.
+      reason: Why a layer that declares itself quantised is not so here; empty if all is well.
       remedy: What to do about it.
       allowed: Whether the user allowed it by name.
     """
@@ -62,17 +63,17 @@ def audit(
     Args:
       flatbuffer: The converted model.
       model: The Keras model that was converted; without it `layer` is a guess and nothing is declared.
-      allow: Names of layers that may come out float although they declare themselves binary.
+      allow: Names of layers that may come out float although they declare themselves quantised.
       conversions: Names of layers that the deploy form had to add, with the reason.
 
     Returns:
-      One row per operator, and one for each binary kernel that is in no operator. Rows with a `reason` that
+      One row per operator, and one for each quantised kernel that is in no operator. Rows with a `reason` that
       are not `allowed` are failures; see `check`.
     """
     found = operators(flatbuffer)
     kernels = declarations(model) if model is not None else []
     matched = match(found, kernels)
-    missing = [declared for declared in kernels if declared.is_binary and declared not in matched.values()]
+    missing = [declared for declared in kernels if declared.is_quantized and declared not in matched.values()]
     names = [layer.name for layer in all_layers(model)] if model is not None else []
     named = {operator.outputs[0].index: _layer_of(operator.outputs[0].name, names) for operator in found}
     if model is not None:
@@ -144,7 +145,7 @@ def _row(operator: Operator, declared: Declared | None, guess: str, conversions:
         row.remedy = "replace it by standard Keras layers, and give the input a fixed height and width"
     elif declared is None:
         row.note = conversions.get(guess) or _NOTES.get(operator.name, "")
-    elif declared.is_binary:
+    elif declared.is_quantized and (operator.is_bit_packed or operator.has_float_weights):
         reason = why_wrong(declared) or grouped(declared.layer) if operator.is_bit_packed else why_float(declared)
         row.reason, row.remedy = reason or ("", "")
     return row

@@ -15,58 +15,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-import tensorflow as tf
-
-from tfbnas.export.graph import Call, Graph, Key
-from tfbnas.layers import LearnedStep
-
-layers = tf.keras.layers
-
-# Exact types: a subclass may compute something else.
-_LINEAR = {
-    layers.AveragePooling1D,
-    layers.AveragePooling2D,
-    layers.GlobalAveragePooling1D,
-    layers.GlobalAveragePooling2D,
-    layers.Flatten,
-    layers.Reshape,
-    layers.Permute,
-    layers.Cropping2D,
-    layers.UpSampling2D,
-    layers.Dropout,
-    layers.SpatialDropout2D,
-    layers.GaussianNoise,
-    layers.GaussianDropout,
-}
-_INCREASING = {layers.MaxPooling1D, layers.MaxPooling2D, layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D}
-
-PER_CHANNEL = {
-    layers.AveragePooling2D,
-    layers.GlobalAveragePooling2D,
-    layers.MaxPooling2D,
-    layers.GlobalMaxPooling2D,
-    layers.Cropping2D,
-    layers.UpSampling2D,
-    layers.Dropout,
-    layers.SpatialDropout2D,
-    layers.GaussianNoise,
-}
-
-
-def is_linear(layer: tf.keras.layers.Layer) -> bool:
-    """Whether layer(c * x + d) = c * layer(x) + d for all numbers c and d (at inference)."""
-    identity = type(layer) is layers.Activation and layer.activation is tf.keras.activations.linear
-    return type(layer) in _LINEAR or identity
-
-
-def is_increasing(layer: tf.keras.layers.Layer) -> bool:
-    """Whether layer(c * x + d) = c * layer(x) + d for all c > 0 and all d, but not for c < 0."""
-    return type(layer) in _INCREASING
-
-
-def is_addition(layer: tf.keras.layers.Layer) -> bool:
-    """Whether the layer adds its inputs."""
-    return type(layer) is layers.Add
+from tfbnas.lce.graph import Call, Graph, Key
+from tfbnas.lce.standard import passes
 
 
 class Form:
@@ -144,22 +94,25 @@ def plan(graph: Graph, thresholds: dict[str, float], free: set[str], indifferent
     readers, writers = graph.readers(), graph.writers()
     regions = _Regions()
     for call in graph.calls:
-        if is_addition(call.layer) or is_linear(call.layer):
+        if _flows(call):
             regions.join([k for k in call.inputs + call.outputs if k not in skip])
 
     def asks(key: Key) -> list[float]:
-        return [thresholds[call.name] for call in readers.get(key, []) if isinstance(call.layer, LearnedStep)]
+        return [thresholds[call.name] for call in readers.get(key, []) if call.name in thresholds]
 
     def is_natural(key: Key) -> bool:
         """Whether somebody reads the tensor who needs it as it is."""
-        return key in graph.outputs or any(not _passes(call, indifferent) for call in readers.get(key, []))
+        return key in graph.outputs or any(
+            not (passes(call.layer) or call.name in indifferent or call.name in thresholds)
+            for call in readers.get(key, [])
+        )
 
     def needs_positive(key: Key) -> bool:
-        return is_natural(key) or any(is_increasing(call.layer) for call in readers.get(key, []))
+        return is_natural(key) or any(passes(call.layer) == "increasing" for call in readers.get(key, []))
 
     def flows(key: Key) -> bool:
         """Whether the form of the tensor follows from that of the layer's inputs."""
-        return key in writers and (is_addition(writers[key].layer) or is_linear(writers[key].layer))
+        return key in writers and _flows(writers[key])
 
     def is_fixed(key: Key) -> bool:
         return not flows(key) and (key not in writers or writers[key].name not in free)
@@ -184,7 +137,7 @@ def plan(graph: Graph, thresholds: dict[str, float], free: set[str], indifferent
             written[key] = (sign[key], form)
         elif writer is not None and writer.name in free:
             written[key] = (sign[key], Form.unknown(writer.name))
-        elif writer is not None and is_increasing(writer.layer) and writer.inputs[0] not in skip:
+        elif writer is not None and passes(writer.layer) == "increasing" and writer.inputs[0] not in skip:
             source_sign, source_form = carried[writer.inputs[0]]
             written[key] = (1, source_form if source_sign == 1 else Form())
         else:
@@ -202,10 +155,9 @@ def plan(graph: Graph, thresholds: dict[str, float], free: set[str], indifferent
     )
 
 
-def _passes(call: Call, indifferent: set[str]) -> bool:
-    layer = call.layer
-    known = is_addition(layer) or is_linear(layer) or is_increasing(layer) or isinstance(layer, LearnedStep)
-    return known or call.name in indifferent
+def _flows(call: Call) -> bool:
+    """Whether the form of a layer's output follows from that of its inputs, whatever it is."""
+    return passes(call.layer) in ("linear", "sum")
 
 
 def _wanted(sign: int, thresholds: list[float], natural: bool) -> float | None:

@@ -10,13 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnas.errors import UserError
+from tfbnas.export.computed_bits import ComputedBits
 from tfbnas.export.convert import ExportError, Interpreter, convert_model
-from tfbnas.export.declared import all_layers
 from tfbnas.export.flatbuffer import softmax_input
-from tfbnas.export.inner import InnerBits
 from tfbnas.export.rewriting import with_outputs
 from tfbnas.export.rounding import GivenBits, agree, errors, flat, gives_maps
 from tfbnas.export.tracing import ends_in_softmax, outputs_of
+from tfbnas.lce.graph import all_layers
 from tfbnas.quiet import captured
 
 _UNSTEADY = "Not exported: Larq Compute Engine's interpreter gives other outputs when it runs the same model again."
@@ -196,12 +196,12 @@ def _with_its_bits(
     Infinite where rounding explains no difference of the bits, and behind the first few inputs where it does not.
     """
     trained, deployed = models
-    inner = InnerBits(flatbuffer if number is None else with_outputs(flatbuffer, [number]), deployed)
+    computed = ComputedBits(flatbuffer if number is None else with_outputs(flatbuffer, [number]), deployed)
     logits, result = number is not None, np.full((2, len(inputs)), np.inf)
-    given = {model: GivenBits(model, inner.names, logits=logits) for model in models}
+    given = {model: GivenBits(model, computed.names, logits=logits) for model in models}
     for start in range(0, len(inputs), batch):
         part = slice(start, start + batch)
-        shown, bits = inner.read(inputs[part])
+        shown, bits = computed.read(inputs[part])
         if not np.array_equal(flat(shown[-1:] if logits else shown), outputs[part]):
             raise ExportError(_UNSTEADY)
         found = {model: bound.errors(inputs[part], bits, outputs[part]) for model, bound in given.items()}

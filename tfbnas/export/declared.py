@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfbnas.lce.graph import all_layers
+from tfbnas.lce.registry import bits_of, declared_precision
+
 # Straddles every threshold in use: 0 (sign), 0.05 (ternary), 0.5 (heaviside of a shifted input), 1 (clipping).
 _PROBE = np.array([-3.0, -0.7, -0.2, -0.01, 0.0, 0.01, 0.2, 0.7, 3.0], np.float32)
 _KERNELS = (
@@ -36,6 +39,11 @@ class Declared:
     @property
     def is_binary(self) -> bool:
         return self.kernel_bits == 1
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether its kernel or its input takes less than 32 bits."""
+        return min(self.kernel_bits, self.input_bits) < 32
 
     @property
     def precision(self) -> str:
@@ -67,14 +75,6 @@ def _bits(precision: int) -> str:
     return "float32" if precision == 32 else f"{precision} bit"
 
 
-def all_layers(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
-    """The layers of a model without models, those of nested models included, in the model's order."""
-    layers: list[tf.keras.layers.Layer] = []
-    for layer in model.layers:
-        layers += all_layers(layer) if isinstance(layer, tf.keras.Model) else [layer]
-    return layers
-
-
 def declarations(model: tf.keras.Model) -> list[Declared]:
     """The kernels of all layers of a model, in the model's order."""
     return [declared for layer in all_layers(model) for declared in declarations_of(layer)]
@@ -90,18 +90,17 @@ def declarations_of(layer: tf.keras.layers.Layer) -> list[Declared]:
         quantizer = getattr(layer, quantizer_attribute, None)
         latent = tf.convert_to_tensor(kernel)  # outside larq's quantized scope: not quantised yet
         value = np.asarray(quantizer(latent) if quantizer else latent, np.float32)
-        found.append(Declared(layer, value, precision(quantizer), precision(input_quantizer(layer))))
+        # What Larq's attributes say, or else the registered rules of a layer that has none.
+        bits = bits_of(layer)
+        kernel_bits = min(declared_precision(quantizer), bits.kernel)
+        input_bits = min(declared_precision(input_quantizer(layer)), bits.inputs)
+        found.append(Declared(layer, value, kernel_bits, input_bits))
     return found
 
 
 def input_quantizer(layer: tf.keras.layers.Layer) -> Any:
     """The quantiser of a layer's input, or `None`."""
     return getattr(layer, "input_quantizer", None)
-
-
-def precision(quantizer: Any) -> int:
-    """Bits that a quantiser declares; 32 for none."""
-    return 32 if quantizer is None else int(getattr(quantizer, "precision", 32) or 32)
 
 
 def quantizer_name(quantizer: Any) -> str:

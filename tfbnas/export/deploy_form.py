@@ -14,39 +14,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
-import tfbnas.layers as tfl
 from tfbnas.errors import UserError
-from tfbnas.export import carrying, pixels
+from tfbnas.export import carrying, interacting, lowering, pixels  # noqa: F401  (interacting registers its rules)
 from tfbnas.export.carrying import Carried
-from tfbnas.export.graph import Call, Graph, Key, call_copy, flatten, is_functional, rebuild, redirect
-from tfbnas.export.interacting import interacted
-from tfbnas.layers.interaction import InteractedConv2D
-
-# moving_variance + epsilon is exactly 1 in float32, so that Keras computes x * gamma + beta, rounded as LCE rounds it.
-_EPSILON = 2.0**-10
-
-_BINARY = (tfl.BinaryConv2D, tfl.BinaryDense)
-BINARY_CONVOLUTION: dict[str, Any] = {
-    "input_quantizer": "ste_sign",
-    "kernel_quantizer": "ste_sign",
-    "kernel_constraint": "weight_clip",
-    "padding": "same",
-    "pad_values": 1.0,
-    "use_bias": False,
-    "dtype": "float32",
-}
+from tfbnas.lce.graph import Call, Graph, Key, call_copy, check_called_once, flatten, is_functional, rebuild, redirect
+from tfbnas.lce.registry import bits_of, exact_rules_of, register, rules_of
+from tfbnas.lce.standard import is_linear, passes
 
 
 class _Restore(tf.keras.layers.Layer):
     """Marks where the output of a binary convolution is read by something that cannot absorb its scale and constant."""
 
 
+register(_Restore, affine=lambda layer: (np.ones(1), np.zeros(1)), lower=lowering.normalization)
+
+
 @dataclass(frozen=True)
-class _Scaled:
+class Scaled:
     """A tensor y of which the deployed network computes c = scale * y + offset, the offset per channel (last axis).
 
     `terms` is the number of +-1 that c is the sum of, 0 where averaging has made it fractional.
@@ -93,21 +80,40 @@ def deploy(model: tf.keras.Model) -> tf.keras.Model:
 
 def deploy_with_notes(model: tf.keras.Model) -> Deployed:
     """Like `deploy`, and tells which layers had to be added and how each tensor is carried."""
-    if not any(_is_own(layer) for layer in model._flatten_layers(include_self=False)):
+    # Of a model that is deployed as it is, too, the bits of a layer are known for one call only.
+    graph = flatten(model) if is_functional(model) else None
+    if graph is not None:
+        check_called_once([call for call in graph.calls if bits_of(call.layer).kernel == 1 or _steps(call)])
+    if not any(_needs_lowering(layer) for layer in model._flatten_layers(include_self=False)):
         return Deployed(model)
-    graph = flatten(model)
+    graph = graph or flatten(model)
     _check(graph)
-    return _Deployment(graph).build()
+    return Deployment(graph).build()
 
 
-def _is_own(layer: tf.keras.layers.Layer) -> bool:
-    return type(layer).__module__.split(".")[0] == "tfbnas" and not is_functional(layer)
+def _needs_lowering(layer: tf.keras.layers.Layer) -> bool:
+    own = type(layer).__module__.split(".")[0]
+    return own not in ("larq", "keras", "tf_keras") and bool(exact_rules_of(layer).lower or own == "tfbnas")
+
+
+def _steps(call: Call) -> bool:
+    return rules_of(call.layer).threshold is not None
+
+
+def _takes_bits(call: Call) -> bool:
+    """Whether a layer is a binary convolution of the bits 0 and 1."""
+    return rules_of(call.layer).signs is not None
 
 
 def _check(graph: Graph) -> None:
     readers, writers = graph.readers(), graph.writers()
     for call in graph.calls:
         layer = call.layer
+        if call.when:
+            raise UserError(
+                f"Expected a network whose choices are closed. Received: layer {call.name!r} under the open choice "
+                f"{call.when[0][0]!r}; export networks.build(architecture) with the retrained weights."
+            )
         if getattr(layer, "open_weights", None) or getattr(layer, "width", None) is not None:
             raise UserError(
                 f"Expected a network whose choices are closed. Received: layer {call.name!r} with an open width; "
@@ -118,44 +124,72 @@ def _check(graph: Graph) -> None:
                 f"Expected a float32 model. Received: layer {call.name!r} of policy {layer.dtype_policy.name!r}; build "
                 "the network again under the policy float32 and copy the weights with set_weights(get_weights())."
             )
-        if isinstance(layer, tfl.LearnedStep):
-            others = [c.name for c in readers.get(call.outputs[0], []) if not isinstance(c.layer, _BINARY)]
+        if _steps(call):
+            others = [c.name for c in readers.get(call.outputs[0], []) if not _takes_bits(c)]
             if others or call.outputs[0] in graph.outputs:
                 raise UserError(
                     f"Expected the bits of LearnedStep {call.name!r} to be read by BinaryConv2D or BinaryDense only. "
                     f"Received: {others[0] if others else 'the model output'!r} reads them; move that layer in front "
                     "of it."
                 )
-        if isinstance(layer, _BINARY):
+        if _takes_bits(call):
             writer = writers.get(call.inputs[0])
-            if writer is None or not isinstance(writer.layer, tfl.LearnedStep):
+            if writer is None or not _steps(writer):
                 raise UserError(
                     f"Expected the input of {type(layer).__name__} {call.name!r} to come from a LearnedStep. Received: "
                     f"{writer.name if writer else 'the model input'!r}; put a LearnedStep in between."
                 )
 
 
-class _Deployment:
-    """Builds the deploy form of one graph."""
+_AS_IT_IS = Carried()
+
+
+class Deployment:
+    """Builds the deploy form of one graph.
+
+    Attributes:
+      graph: The trained network.
+      kernels: Of the binary convolutions of the bits 0 and 1, by the name of the call.
+      thresholds: Above which the quantisers to 0 and 1 give 1, by the name of the call.
+      scaled: The outputs of these convolutions, up to the normalisation that absorbs scale and offset.
+      plan: In which form each tensor is carried.
+      pixels: Turns vectors into images of one pixel and back.
+    """
 
     def __init__(self, graph: Graph):
         self.graph = graph
-        self.kernels = {c.name: _signs(c) for c in graph.calls if isinstance(c.layer, _BINARY)}
-        self.thresholds = {
-            call.name: 0.5 * float(call.layer.step.numpy())
-            for call in graph.calls
-            if isinstance(call.layer, tfl.LearnedStep)
-        }
-        self.scaled: dict[Key, _Scaled] = {}
+        self.kernels = {c.name: rules_of(c.layer).signs(c.layer) for c in graph.calls if _takes_bits(c)}  # type: ignore
+        self.thresholds = {c.name: rules_of(c.layer).threshold(c.layer) for c in graph.calls if _steps(c)}  # type: ignore
+        self.scaled: dict[Key, Scaled] = {}
         self._find_scaled()
-        bits = {key for call in graph.calls if isinstance(call.layer, tfl.LearnedStep) for key in call.outputs}
+        bits = {key for call in graph.calls if _steps(call) for key in call.outputs}
         free = {call.name for call in graph.calls if _is_normalization(call.layer)}
-        indifferent = free | {call.name for call in graph.calls if _is_dense(call.layer)}
+        indifferent = free | {call.name for call in graph.calls if exact_rules_of(call.layer).reads_any_form}
         self.plan = carrying.plan(graph, self.thresholds, free, indifferent, bits | set(self.scaled))
-        self.result = Deployed(None)
-        self.copies: dict[int, tf.keras.layers.Layer] = {}
-        self.converted: dict[tuple[Key, Carried], Any] = {}
         self.pixels = pixels.Pixels(graph.new_name)
+        self._result = Deployed(None)
+        self._copies: dict[int, tf.keras.layers.Layer] = {}
+        self._converted: dict[tuple[Key, Carried], Any] = {}
+        self._tensors: dict[Key, Any] = {}
+
+    def read(self, call: Call, wanted: Carried = _AS_IT_IS) -> Any:
+        """What a layer reads first, in the form `wanted`. Default: as it is in the trained network."""
+        return self._read(call.inputs[0], wanted, call)
+
+    def tensor(self, call: Call) -> Any:
+        """What a layer reads first, as the deploy form has it: in place of the bits 0 and 1, real numbers."""
+        return self._tensors[call.inputs[0]]
+
+    def is_only_binarised(self, call: Call, form: Carried) -> bool:
+        """Whether nothing but the sign of a normalisation's output, carried in that form, is ever used."""
+        key = call.outputs[0]
+        own = [self.thresholds.get(reader.name) == form.offset for reader in self.graph.readers().get(key, [])]
+        return form.sign == -1 and bool(own) and all(own) and key not in self.graph.outputs
+
+    def build(self) -> Deployed:
+        """The deploy form, with notes."""
+        self._result.model = rebuild(self.graph, self._emit, lambda key, tensors: self._read(key, Carried()))
+        return self._result
 
     def _find_scaled(self) -> None:
         """Follows the outputs of binary convolutions up to their BatchNormalization; puts one where none is."""
@@ -168,13 +202,13 @@ class _Deployment:
                     redirect(call, key, restoring.outputs[0])
                     source = None
             calls.append(call)
-            if isinstance(call.layer, _BINARY):
+            if _takes_bits(call):
                 kernel = self.kernels[call.name]
                 total = kernel.sum(axis=tuple(range(kernel.ndim - 1)), dtype=np.float64)
-                self.scaled[call.outputs[0]] = _Scaled(2.0, -total, kernel[..., 0].size)
+                self.scaled[call.outputs[0]] = Scaled(2.0, -total, kernel[..., 0].size)
             elif source is not None and _keeps_channels(call):
-                terms = source.terms if carrying.is_increasing(call.layer) else 0
-                self.scaled[call.outputs[0]] = _Scaled(source.scale, source.offset, terms)
+                terms = source.terms if passes(call.layer) == "increasing" else 0
+                self.scaled[call.outputs[0]] = Scaled(source.scale, source.offset, terms)
         for index, key in enumerate(self.graph.outputs):
             if key in self.scaled:
                 raise UserError(
@@ -187,174 +221,63 @@ class _Deployment:
         name = self.graph.new_name(f"{self.graph.writers()[key].name}_scale")
         return Call(_Restore(name=name), name, [key], [(f"restored {len(self.scaled)}", key[1])])
 
-    def build(self) -> Deployed:
-        self.result.model = rebuild(self.graph, self._emit, lambda key, tensors: self._read(key, tensors, Carried()))
-        return self.result
-
     def _emit(self, call: Call, tensors: dict[Key, Any]) -> Any:
-        layer = call.layer
-        if isinstance(layer, tfl.LearnedStep):
-            return self._read(call.inputs[0], tensors, Carried(-1, self.thresholds[call.name]), call)
-        if isinstance(layer, tfl.BinaryConv2D):
-            return self._binary_convolution(call, tensors)
-        if isinstance(layer, tfl.BinaryDense):
-            return self._binary_dense(call, tensors)
-        if _is_normalization(layer):
-            output = self._normalization(call, tensors)
-        elif _is_dense(layer):
-            output = self._dense(call, tensors)
-        elif type(layer) is tfl.FloatConv2D:
-            output = self._convolution(call, tensors)
-        elif isinstance(layer, InteractedConv2D):
-            output = interacted(layer, self._read(call.inputs[0], tensors, Carried(), call), call.name)
-        elif _is_own(layer):
+        self._tensors = tensors
+        layer, lower = call.layer, exact_rules_of(call.layer).lower
+        if lower is not None and (_is_normalization(layer) or exact_rules_of(layer).affine is None):
+            output = lower(call, self)
+        elif _needs_lowering(layer) or _steps(call) or _takes_bits(call):
             raise UserError(
-                f"Expected tfbnas layers that have a deploy form. Received: layer {call.name!r} of type "
-                f"{type(layer).__name__}, which has none."
+                f"Expected layers that have a deploy form. Received: layer {call.name!r} of type "
+                f"{type(layer).__name__}, which has none; give it one by tfbnas.lce.register."
             )
         else:
-            output = self._copy(call, tensors)
-        if len(call.outputs) == 1 and call.outputs[0] in self.plan.written:
+            output = self._copy(call)
+        # The bits of a quantiser are part of the convolution behind it.
+        if len(call.outputs) == 1 and call.outputs[0] in self.plan.written and bits_of(layer).outputs != 1:
             form = self.plan.written[call.outputs[0]]
-            self.result.tensors.append((call.name, output._keras_history.layer.name, form.sign, form.offset))
+            self._result.tensors.append((call.name, output._keras_history.layer.name, form.sign, form.offset))
         return output
 
-    def _read(self, key: Key, tensors: dict[Key, Any], wanted: Carried, reader: Call | None = None) -> Any:
+    def _read(self, key: Key, wanted: Carried, reader: Call | None = None) -> Any:
         """The tensor in the form `wanted`: as it is carried if that is it, else behind a Rescaling."""
         held = self.plan.carried[key]
-        tensor = self._convert(key, tensors[key], self.plan.written[key], held, reader)
+        tensor = self._convert(key, self._tensors[key], self.plan.written[key], held, reader)
         return self._convert(key, tensor, held, wanted, reader)
 
     def _convert(self, key: Key, tensor: Any, held: Carried, wanted: Carried, reader: Call | None) -> Any:
         if held == wanted:
             return tensor
-        if (key, wanted) not in self.converted:
+        if (key, wanted) not in self._converted:
             scale = held.sign * wanted.sign
             offset = wanted.offset - scale * held.offset
             writer = self.graph.writers().get(key)
-            name = f"{writer.name if writer else 'input'}_convert{len(self.result.conversions) + 1}"
-            self.result.conversions[name] = (
+            name = f"{writer.name if writer else 'input'}_convert{len(self._result.conversions) + 1}"
+            self._result.conversions[name] = (
                 f"the output of {writer.name if writer else 'the input layer'!r} cannot be computed in the form that "
                 f"{reader.name if reader else 'the output'!r} needs; a BatchNormalization in between would absorb this"
             )
             layer = tf.keras.layers.Rescaling(float(scale), offset, name=name, dtype="float32")
-            self.converted[key, wanted] = self.pixels.apply(layer, [tensor], name)
-        return self.converted[key, wanted]
+            self._converted[key, wanted] = self.pixels.apply(layer, [tensor], name)
+        return self._converted[key, wanted]
 
-    def _binary_convolution(self, call: Call, tensors: dict[Key, Any]) -> Any:
-        layer = call.layer
-        copy = lq.layers.QuantConv2D(
-            layer.filters, layer.kernel_size, strides=layer.strides, name=call.name, **BINARY_CONVOLUTION
-        )
-        output = copy(tensors[call.inputs[0]])
-        copy.set_weights([-self.kernels[call.name]])
-        return output
-
-    def _binary_dense(self, call: Call, tensors: dict[Key, Any]) -> Any:
-        kernel, image = -self.kernels[call.name], self.pixels.image(tensors[call.inputs[0]])
-        size = tuple(image.shape[1:3])
-        options = {**BINARY_CONVOLUTION, "padding": "valid", "pad_values": 0.0}
-        copy = lq.layers.QuantConv2D(call.layer.units, size, name=call.name, **options)
-        output = copy(image)
-        copy.set_weights([kernel.reshape(*size, -1, call.layer.units)])
-        return self.pixels.vector(output, call.name)
-
-    def _convolution(self, call: Call, tensors: dict[Key, Any]) -> Any:
-        layer = call.layer
-        copy = tf.keras.layers.Conv2D(
-            layer.filters,
-            layer.kernel_size,
-            strides=layer.strides,
-            padding="same",
-            use_bias=False,
-            name=call.name,
-            dtype="float32",
-        )
-        output = copy(self._read(call.inputs[0], tensors, Carried(), call))
-        copy.set_weights(layer.get_weights())
-        return output
-
-    def _normalization(self, call: Call, tensors: dict[Key, Any]) -> Any:
-        """A normalisation of y as one of scale * y + offset that gives sign * (its output) + another offset."""
-        source, target = call.inputs[0], self.plan.written[call.outputs[0]]
-        if source in self.scaled:
-            tensor, scale = tensors[source], self.scaled[source].scale
-            offset: np.ndarray | float = self.scaled[source].offset
-        else:
-            held = self.plan.carried[source]
-            tensor, scale, offset = self._read(source, tensors, held, call), float(held.sign), held.offset
-        gamma, beta = _affine(call.layer)
-        gamma, beta = target.sign * gamma, target.sign * beta + target.offset
-        gamma, beta = gamma / scale, beta - gamma * offset / scale
-        channels = int(tensor.shape[-1])
-        if source in self.scaled and self.scaled[source].terms and self._is_only_binarised(call, target):
-            beta = self._away_from_ties(call, np.broadcast_to(gamma, channels), np.broadcast_to(beta, channels))
-        copy = tf.keras.layers.BatchNormalization(epsilon=_EPSILON, name=call.name, dtype="float32")
-        output = self.pixels.apply(copy, [tensor], call.name)
-        gamma, beta = np.broadcast_to(gamma, channels), np.broadcast_to(beta, channels)
-        copy.set_weights([gamma, beta, np.zeros(channels), np.full(channels, 1.0 - _EPSILON)])
-        return output
-
-    def _is_only_binarised(self, call: Call, form: Carried) -> bool:
-        """Whether nothing but the sign of a normalisation's output is ever used."""
-        key = call.outputs[0]
-        readers = self.graph.readers().get(key, [])
-        own = [isinstance(r.layer, tfl.LearnedStep) and self.thresholds[r.name] == form.offset for r in readers]
-        return form.sign == -1 and bool(own) and all(own) and key not in self.graph.outputs
-
-    def _away_from_ties(self, call: Call, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
-        """Offsets with which gamma * c + beta has the same sign for every possible c, but is never close to zero.
-
-        c is a sum of +-1 and takes every other integer only. Where one of them all but meets the threshold, rounding
-        would decide, in Keras and in LCE differently, and on many images at once. The trained layer is asked what it
-        makes of the integer next to the threshold, and the threshold is put halfway to the one on its other side.
-        """
-        source = self.scaled[call.inputs[0]]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            crossing = -beta / gamma
-        movable = np.isfinite(crossing) & (np.abs(np.nan_to_num(crossing)) <= source.terms + 1)
-        crossing = np.where(movable, crossing, 0.0)
-        odd = source.terms % 2
-        nearest = 2 * np.round((crossing - odd) / 2) + odd
-        trained = ((nearest - source.offset) / source.scale).astype(np.float32)
-        threshold = np.float32(self.plan.written[call.outputs[0]].offset)
-        trained = trained.reshape([1] * (len(call.layer.input_shape) - 1) + [-1])
-        real = np.asarray(call.layer(tf.constant(trained), training=False)).reshape(-1)
-        is_bit = real > threshold  # bit 1 is the sign -1 of gamma * c + beta
-        middle = nearest + np.where(is_bit == (gamma > 0), 1, -1)
-        return np.where(movable, -gamma * middle, beta)
-
-    def _dense(self, call: Call, tensors: dict[Key, Any]) -> Any:
-        layer, held = call.layer, self.plan.carried[call.inputs[0]]
-        kernel = layer.kernel.numpy().astype(np.float64) * held.sign
-        bias = layer.bias.numpy().astype(np.float64) if layer.use_bias else np.zeros(layer.units)
-        bias = bias - held.offset * kernel.sum(axis=0)
-        use_bias = layer.use_bias or held.offset != 0
-        copy = tf.keras.layers.Dense(
-            layer.units, activation=layer.activation, use_bias=use_bias, name=call.name, dtype="float32"
-        )
-        output = copy(self._read(call.inputs[0], tensors, held, call))
-        copy.set_weights([kernel, bias] if use_bias else [kernel])
-        return output
-
-    def _copy(self, call: Call, tensors: dict[Key, Any]) -> Any:
+    def _copy(self, call: Call) -> Any:
         """A layer that is not tfbnas's own, with its weights; it reads tensors in a form that it keeps."""
         layer = call.layer
-        keeps = carrying.is_addition(layer) or carrying.is_linear(layer)
         local = {}
         for key in call.inputs:
             if key in self.scaled:
-                local[key] = tensors[key]
+                local[key] = self._tensors[key]
                 continue
             held = self.plan.carried[key]
-            passes = keeps or (carrying.is_increasing(layer) and held.sign == 1)
-            local[key] = self._read(key, tensors, held if passes else Carried(), call)
-        copy = self.copies.get(id(layer))
+            kept = passes(layer) in ("linear", "sum") or (passes(layer) == "increasing" and held.sign == 1)
+            local[key] = self._read(key, held if kept else Carried(), call)
+        copy = self._copies.get(id(layer))
         if copy is None:
             config = layer.get_config()
             if "name" in config:
                 config["name"] = call.name
-            copy = self.copies[id(layer)] = type(layer).from_config(config)
+            copy = self._copies[id(layer)] = type(layer).from_config(config)
         if pixels.is_elementwise(layer):
             output = self.pixels.apply(
                 lambda *tensors: call_copy(call, copy, dict(zip(local, tensors, strict=True))),
@@ -369,44 +292,12 @@ class _Deployment:
 
 
 def _is_normalization(layer: tf.keras.layers.Layer) -> bool:
-    if type(layer) in (tfl.BatchNormalization, _Restore):
-        return True
-    return type(layer) is tf.keras.layers.BatchNormalization and list(layer.axis) == [len(layer.input_shape) - 1]
-
-
-def _is_dense(layer: tf.keras.layers.Layer) -> bool:
-    return type(layer) in (tfl.Dense, tf.keras.layers.Dense)
+    affine = exact_rules_of(layer).affine
+    return affine is not None and affine(layer) is not None
 
 
 def _keeps_channels(call: Call) -> bool:
     """Whether a positive scale and a constant per channel pass through the layer."""
     layer = call.layer
-    linear = type(layer) in carrying.PER_CHANNEL or (carrying.is_linear(layer) and hasattr(layer, "activation"))
-    return linear and getattr(layer, "data_format", "channels_last") == "channels_last"
-
-
-def _affine(layer: tf.keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and offset per channel that a normalisation applies at inference, in float64."""
-    if isinstance(layer, _Restore):
-        return np.ones(1), np.zeros(1)
-    mean, variance = (v.numpy().astype(np.float64) for v in (layer.moving_mean, layer.moving_variance))
-    gamma = 1.0 if layer.gamma is None else layer.gamma.numpy().astype(np.float64)
-    beta = 0.0 if layer.beta is None else layer.beta.numpy().astype(np.float64)
-    scale = gamma / np.sqrt(variance + layer.epsilon)
-    return scale, beta - mean * scale
-
-
-def _signs(call: Call) -> np.ndarray:
-    """The +-1 kernel of a binary convolution.
-
-    Raises:
-      UserError: The quantiser gives other values.
-    """
-    latent = tf.convert_to_tensor(call.layer.kernel)  # outside larq's quantized scope: not quantised yet
-    kernel = np.asarray(call.layer.kernel_quantizer(latent), np.float32)
-    if not np.all(np.abs(kernel) == 1.0):
-        raise UserError(
-            f"Expected the kernel quantiser of {call.name!r} to give -1 and +1 only. Received: values from "
-            f"{kernel.min()} to {kernel.max()}; use StandardizedSign or 'ste_sign', and no NaN weights."
-        )
-    return kernel
+    kept = exact_rules_of(layer).per_channel or (is_linear(layer) and hasattr(layer, "activation"))
+    return kept and getattr(layer, "data_format", "channels_last") == "channels_last"

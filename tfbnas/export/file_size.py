@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfbnas.export.declared import all_layers, declarations, declarations_of
+from tfbnas.export.declared import declarations, declarations_of
 from tfbnas.export.flatbuffer import operators
 from tfbnas.export.matching import match
+from tfbnas.lce.graph import all_layers
 
 OVERHEAD_FACTOR = 1.10
 OVERHEAD_BYTES = 16 * 1024

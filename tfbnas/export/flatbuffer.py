@@ -59,6 +59,11 @@ class Operator:
         """Whether its kernel holds 32 binary weights in each int32."""
         return self.name == BINARY_CONVOLUTION and self.weights is not None and self.weights.dtype == "int32"
 
+    @property
+    def has_float_weights(self) -> bool:
+        """Whether it multiplies with floats, whatever values these have."""
+        return self.weights is None or self.weights.dtype in ("float32", "float16")
+
 
 def operators(flatbuffer: bytes) -> list[Operator]:
     """The operators of a flatbuffer in the order in which they run.

@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from tfbnas.costs.interacted import Signs, cheapest, copies, signs
 from tfbnas.layers.interaction import InteractedConv2D
+from tfbnas.lce.graph import Call
+from tfbnas.lce.registry import register
 
 _EPSILON = 2.0**-10
 """With a variance of 1 - epsilon a normalisation computes scale * x + offset exactly as it stands."""
@@ -60,6 +62,13 @@ def interacted(layer: InteractedConv2D, inputs: Any, name: str, way: str | None 
         summed = _with(second, _split(signs(layer).weights, times)[None, None])(bits)
         correction = _affine(0.25 * layer.unit, 0.0, f"{name}_scale")(summed)
     return tf.keras.layers.Add(name=f"{name}_corrected")([bitcounts, correction])
+
+
+def _lower(call: Call, deployment: Any) -> Any:
+    return interacted(call.layer, deployment.read(call), call.name)
+
+
+register(InteractedConv2D, lower=_lower, writes_bits=lambda layer: not layer.edges)
 
 
 def _signs_of_bitcounts(found: Signs, channels: int, name: str, activation: Callable | None):

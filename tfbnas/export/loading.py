@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import larq  # noqa: F401  (registers its layers)
+import larq as lq
 import tensorflow as tf
 
 import tfbnas.layers  # noqa: F401  (registers its layers)
@@ -42,7 +42,9 @@ def load_model(path: str | os.PathLike) -> tf.keras.Model:
     if not path.exists():
         raise UserError(f"Expected a .keras or .h5 file or a SavedModel directory. Received: {path}, which is missing.")
     try:
-        with captured():
+        # A .h5 file names a quantiser within a layer by its class alone.
+        quantizers = {key.split(">")[-1]: value for key, value in _registered().items() if _is_quantizer(value)}
+        with captured(), tf.keras.utils.custom_object_scope(quantizers):
             model = _load(path)
     except Exception as error:  # Keras raises half a dozen types here
         unknown = ", ".join(sorted(_unknown(_config(path))))
@@ -50,7 +52,7 @@ def load_model(path: str | os.PathLike) -> tf.keras.Model:
         reason = f"it refers to {unknown}, which neither Keras nor Larq nor tfbnas has" if unknown else said
         raise UserError(
             f"Expected a model of Keras and Larq layers. Received: {path}, which cannot be loaded "
-            f"({reason}); register own objects, load it and call tfbnas.export.export."
+            f"({reason}); import the module that registers your own classes (--import MODULE)."
         ) from error
     if not isinstance(model, tf.keras.Model):
         raise UserError(
@@ -58,6 +60,10 @@ def load_model(path: str | os.PathLike) -> tf.keras.Model:
             "layers; save the model as .keras."
         )
     return model
+
+
+def _is_quantizer(registered: Any) -> bool:
+    return isinstance(registered, type) and issubclass(registered, lq.quantizers.Quantizer)
 
 
 def _load(path: Path) -> tf.keras.Model:

@@ -88,7 +88,7 @@ def export(
       images: Some real images as the model takes them, `[n, height, width, channels]`; a few hundred are enough.
       labels: Their classes, or those of their pixels, to report both accuracies. Default: None.
       tolerance: Largest relative error of the outputs. Default: 1e-4.
-      allow: Names of layers that may come out float although they declare themselves binary.
+      allow: Names of layers that may come out float although they declare themselves quantised.
       input_type: "float32" or "int8", the latter for models that carry quantisation ranges. Default: "float32".
       output_type: Likewise.
 

@@ -12,23 +12,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfbnas.costs.fusing import keeps_words
+from tfbnas.lce.registry import exact_rules_of
+from tfbnas.lce.standard import keeps_words
 
 layers = tf.keras.layers
-
-# Exact types: a subclass may do something else.
-_ELEMENTWISE = {
-    layers.Add,
-    layers.ReLU,
-    layers.Dropout,
-    layers.GaussianNoise,
-    layers.GaussianDropout,
-}
 
 
 def is_elementwise(layer: tf.keras.layers.Layer) -> bool:
     """Whether a layer computes every element on its own, whatever the shape."""
-    return type(layer) in _ELEMENTWISE and getattr(layer, "noise_shape", None) is None
+    return exact_rules_of(layer).elementwise and getattr(layer, "noise_shape", None) is None
 
 
 class Pixels:

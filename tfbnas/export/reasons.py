@@ -2,51 +2,29 @@
 
 from __future__ import annotations
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
 from tfbnas.export.declared import Declared, input_quantizer, is_sign, quantizer_name
+from tfbnas.lce.registry import rules_of
 
 _SIGN = "use ste_sign, approx_sign or SwishSign from larq.quantizers"
 # MLIR's constant folding of TensorFlow operators stops at some size; 150 MB were seen left over, 67 MB folded.
 _LARGEST_FOLDED = 100e6
-_KINDS = (
-    (
-        lq.layers.QuantDense,
-        "Larq Compute Engine has no binary dense operator",
-        "use tfbnas.layers.BinaryDense or a 1x1 QuantConv2D on a 1x1 image, or leave it in full precision",
-    ),
-    (
-        (lq.layers.QuantDepthwiseConv2D, lq.layers.QuantSeparableConv2D, lq.layers.QuantSeparableConv1D),
-        "Larq Compute Engine has no binary depthwise operator",
-        "use QuantConv2D, or leave the layer in full precision",
-    ),
-    (
-        (lq.layers.QuantConv2DTranspose, lq.layers.QuantConv3DTranspose),
-        "Larq Compute Engine has no binary transposed convolution",
-        "use UpSampling2D and QuantConv2D, or leave the layer in full precision",
-    ),
-    (
-        (lq.layers.QuantConv1D, lq.layers.QuantConv3D, lq.layers.QuantLocallyConnected1D),
-        "Larq Compute Engine has binary convolutions in two dimensions only",
-        "use QuantConv2D on a reshaped tensor",
-    ),
-    (
-        lq.layers.QuantLocallyConnected2D,
-        "Larq Compute Engine has no binary operator without shared weights",
-        "use QuantConv2D",
-    ),
-)
 
 
 def why_float(declared: Declared) -> tuple[str, str]:
-    """Reason and remedy for a kernel of declared 1 bit that LCE stores as float."""
+    """Reason and remedy for a kernel that is declared as quantised and that LCE stores as float."""
     layer = declared.layer
-    for types, reason, remedy in _KINDS:
-        if isinstance(layer, types):
-            return reason, remedy
     quantizer = input_quantizer(layer)
+    if not declared.is_binary:
+        return (
+            f"it declares {declared.precision} (inputs x weights), and Larq Compute Engine has operators for 1 bit x 1 "
+            "bit only: the layer is as large and as slow as a float one",
+            "use ste_sign as input_quantizer and kernel_quantizer, or leave the layer in full precision",
+        )
+    if (known := rules_of(layer).no_operator) is not None:
+        return known
     name = quantizer_name(quantizer)
     if np.any(declared.kernel == 0):
         return (

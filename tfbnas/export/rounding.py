@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from tfbnas.export.declared import all_layers, is_sign
-from tfbnas.export.graph import flatten, is_functional
+from tfbnas.export.declared import is_sign
 from tfbnas.export.tracing import outputs_of, replaced
-from tfbnas.layers import LearnedStep
+from tfbnas.lce.graph import all_layers, flatten, is_functional
+from tfbnas.lce.registry import bits_of, rules_of
 
 # How far from its threshold a value may lie to be decided by rounding, relative to the largest value of its tensor: 32
 # float32 roundings, of the sums that lead there.
@@ -143,16 +143,20 @@ def _sites(model: tf.keras.Model, names: set[str]) -> list[_Site]:
         for layer in all_layers(model)
         if layer.name in names and is_sign(getattr(layer, "input_quantizer", None))
     ]
-    steps: dict[int, _Site] = {}
-    if any(isinstance(layer, LearnedStep) for layer in all_layers(model)) and is_functional(model):
-        graph = flatten(model)
-        writers = graph.writers()
-        for call in graph.calls:
-            step = writers[call.inputs[0]].layer if call.name in names and call.inputs[0] in writers else None
-            if isinstance(step, LearnedStep):
-                # The deploy form binarises threshold - x, with the sign +1 for x at the threshold.
-                steps.setdefault(id(step), _Site(call.name, step, "call", 0.5 * float(step.step), _zero_or_one))
-    return sites + list(steps.values())
+    quantizers: dict[int, _Site] = {}
+    if not is_functional(model):
+        return sites
+    for call in flatten(model).calls:
+        layer = call.writers[0].layer if call.name in names and call.writers else None
+        if layer is None or bits_of(layer).outputs != 1:
+            continue
+        threshold = rules_of(layer).threshold
+        if threshold is not None:
+            # The deploy form binarises threshold - x, with the sign +1 for x at the threshold.
+            quantizers.setdefault(id(layer), _Site(call.name, layer, "call", threshold(layer), _zero_or_one))
+        elif is_sign(layer):
+            quantizers.setdefault(id(layer), _Site(call.name, layer, "call", 0.0, tf.identity))
+    return sites + list(quantizers.values())
 
 
 def _zero_or_one(bits: tf.Tensor) -> tf.Tensor:

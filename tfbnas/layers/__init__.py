@@ -1,8 +1,7 @@
 """Binary building blocks on Larq layers."""
 
-import tensorflow as tf
-
-from tfbnas.layers.convolution import BinaryConv2D, Dense, FloatConv2D
+from tfbnas.layers.binarisation import blocks, register_blocks
+from tfbnas.layers.convolution import BinaryConv2D, Dense, FloatConv2D, SignConv2D
 from tfbnas.layers.dense import BinaryDense
 from tfbnas.layers.gate import Gated, OpenGate
 from tfbnas.layers.normalization import BatchNormalization
@@ -19,11 +18,8 @@ __all__ = [
     "LearnedStep",
     "OpenGate",
     "OpenWidth",
+    "SignConv2D",
     "StandardizedSign",
     "blocks",
+    "register_blocks",
 ]
-
-
-def blocks(binarisation: str) -> tuple[type[tf.keras.layers.Layer], type[tf.keras.layers.Layer]]:
-    """Classes of activation and convolution, "zero_alpha" or "float", for builders that offer both forms."""
-    return (tf.keras.layers.ReLU, FloatConv2D) if binarisation == "float" else (LearnedStep, BinaryConv2D)

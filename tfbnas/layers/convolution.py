@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfbnas.layers.arguments import drop_fixed
 from tfbnas.layers.convolving import convolve
 from tfbnas.layers.quantizers import StandardizedSign
-from tfbnas.layers.width import OpenLayer, checked_channels, maybe_aligned, pad_to_layout, static_size
+from tfbnas.layers.width import OpenLayer, OpenWidth, checked_channels, maybe_aligned, pad_to_layout, static_size
 
 _FIXED = {
     "padding": ("same",),
@@ -40,7 +40,9 @@ class _SizedConvolution(OpenLayer):
 
     def build(self, input_shape):
         self._dimensions = (*self.kernel_size, self.input_channels(input_shape), self.filters)
-        self.kernel = self.add_sized_weight("kernel", self._dimensions, self.kernel_initializer)
+        self.kernel = self.add_sized_weight(
+            "kernel", self._dimensions, self.kernel_initializer, constraint=self.kernel_constraint
+        )
         self.built = True
 
     def convolve(self, inputs, kernel):
@@ -100,6 +102,48 @@ class BinaryConv2D(_SizedConvolution, lq.layers.QuantConv2D):
 
     def call(self, inputs):
         return self.convolve(inputs, self.kernel_quantizer(self.kernel))
+
+
+@tf.keras.utils.register_keras_serializable(package="tfbnas")
+class SignConv2D(_SizedConvolution, lq.layers.QuantConv2D):
+    """Convolution of -1 and +1 with kernels of -1 and +1, `padding="same"` with +1, no bias: what LCE runs.
+
+    The input must be binary, as Larq's SteSign gives it. The kernel's scale is left to the BatchNormalization behind.
+    Gradients pass straight through both signs where the real value is at most 1 in size; the kernel is kept there.
+
+    Args:
+      filters: Output channels, an integer or an OpenWidth. Channels of the input that a mask weighs count so much less.
+      kernel_size: Integer or pair.
+      strides: Integer or pair. Default: 1.
+      kernel_quantizer: Larq quantiser. Default: "ste_sign".
+      kernel_constraint: Keras constraint. Default: "weight_clip", to -1 .. +1.
+    """
+
+    def __init__(self, filters, kernel_size, strides=1, *, kernel_constraint="weight_clip", **kwargs):
+        drop_fixed(type(self).__name__, kwargs, {"input_quantizer": (None,), "pad_values": (1.0,)})
+        quantizer = kwargs.pop("kernel_quantizer", None) or "ste_sign"
+        super().__init__(filters, kernel_size, strides, **kwargs)
+        self.pad_values = 1.0
+        self.kernel_quantizer = lq.quantizers.get_kernel_quantizer(quantizer)
+        self.kernel_constraint = tf.keras.constraints.get(kernel_constraint)
+
+    def call(self, inputs):
+        kernel, channels = self.kernel_quantizer(tf.convert_to_tensor(self.kernel)), self._dimensions[2]
+        if isinstance(channels, OpenWidth) and channels.mask is not None:
+            # The sign of a masked channel is as large as that of another, and so is its padding.
+            kernel *= tf.cast(channels.mask(), kernel.dtype)[:, None]
+        kernel = tf.cast(pad_to_layout(kernel, self._dimensions), inputs.dtype)
+        padded = tf.pad(inputs, self._margins(inputs), constant_values=tf.ones((), inputs.dtype))
+        return tf.nn.conv2d(padded, kernel, self.strides, "VALID")
+
+    def _margins(self, inputs):
+        """Pixels in front and behind that "same" adds, for each axis."""
+        margins = [[0, 0]]
+        for axis, (window, stride) in enumerate(zip(self.kernel_size, self.strides, strict=True), 1):
+            size = tf.shape(inputs)[axis] if inputs.shape[axis] is None else inputs.shape[axis]
+            total = tf.maximum(0, (-(-size // stride) - 1) * stride + window - size)
+            margins.append([total // 2, total - total // 2])
+        return [*margins, [0, 0]]
 
 
 @tf.keras.utils.register_keras_serializable(package="tfbnas")

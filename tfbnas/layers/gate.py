@@ -66,13 +66,19 @@ class Gated(tf.keras.layers.Layer):
 
         return tf.cond(tf.reduce_any(kept > 0), run, lambda: tf.zeros([batch, *shape], dtype))
 
+    @property
+    def alternatives(self) -> list[tuple[tf.keras.Model, str, int]]:
+        """The modules in it, each with the name of its choice and its number among the candidates (0: absent)."""
+        return [(self.module, self.gate.name, 1)]
+
     def compute_output_shape(self, input_shape):
         return tf.TensorShape(self.module.output_shape)
 
 
 def all_layers(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
-    """The layers of a model, those of its gated modules in their place."""
+    """The layers of a model in its order; models in it, and modules of which a search decides, are taken apart."""
     layers: list[tf.keras.layers.Layer] = []
     for layer in model.layers:
-        layers += all_layers(layer.module) if isinstance(layer, Gated) else [layer]
+        modules = [layer] if isinstance(layer, tf.keras.Model) else [m for m, *_ in getattr(layer, "alternatives", ())]
+        layers += [inner for module in modules for inner in all_layers(module)] if modules else [layer]
     return layers

@@ -180,7 +180,9 @@ class OpenLayer(tf.keras.layers.Layer):
         """Channels of the input: from the graph where they are open, else from the shape."""
         return int(input_shape[-1]) if self._open_input is None else self._open_input
 
-    def add_sized_weight(self, name: str, dimensions: Sequence[Channels], initializer, *, trainable: bool = True):
+    def add_sized_weight(
+        self, name: str, dimensions: Sequence[Channels], initializer, *, trainable=True, constraint=None
+    ):
         """Like `add_weight`, for dimensions of which some may be open.
 
         Args:
@@ -188,6 +190,7 @@ class OpenLayer(tf.keras.layers.Layer):
           dimensions: One integer or OpenWidth per axis.
           initializer: Keras initialiser, or its name.
           trainable: Whether the optimiser updates it. Default: True.
+          constraint: Keras constraint that the optimiser applies. Default: None.
         """
         initializer = tf.keras.initializers.get(initializer)
         if None not in map(static_size, dimensions):
@@ -197,6 +200,7 @@ class OpenLayer(tf.keras.layers.Layer):
                 shape=dimensions,
                 initializer=initializer,
                 trainable=trainable,
+                constraint=constraint,
                 experimental_autocast=False,
             )
         key = f"{self.name}/{name}"
@@ -207,6 +211,7 @@ class OpenLayer(tf.keras.layers.Layer):
             initializer(tuple(sizes), dtype=tf.float32),
             shape=[static_size(d) for d in dimensions],
             trainable=trainable,
+            constraint=constraint,
             name=key,
         )
         self.open_weights += (OpenWeight(variable, tuple(dimensions), initializer, key),)

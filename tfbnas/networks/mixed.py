@@ -34,6 +34,11 @@ class Mixed(tf.keras.layers.Layer):
             weights = tf.unstack(tf.cast(self.choice.weights(), outputs[0].dtype), len(outputs))
         return tf.add_n([weight * output for weight, output in zip(weights, outputs, strict=True)])
 
+    @property
+    def alternatives(self) -> list[tuple[tf.keras.Model, str, int]]:
+        """Of each operation its module, the name of the choice, and its place among the candidates: what costs read."""
+        return [(module, self.choice.name, place) for place, module in enumerate(self.modules)]
+
     def compute_output_shape(self, input_shape):
         return self.modules[0].compute_output_shape(input_shape)
 

@@ -13,7 +13,9 @@ from tfbnas import distribution
 from tfbnas.architecture import Architecture
 from tfbnas.callbacks import Progress
 from tfbnas.costs import Budget
+from tfbnas.data import Split, check, splits
 from tfbnas.errors import UserError, nearest
+from tfbnas.layers.resizing import make_growable
 from tfbnas.results import cost_keys
 from tfbnas.units import UNITS, Unit
 
@@ -210,13 +212,13 @@ class Search(tf.keras.Model):
         """Configures the updates.
 
         Args:
-          weight_optimizer: Keras optimiser of the weights, or its name.
+          weight_optimizer: Keras optimiser of the weights, or its name; its slots may grow with the weights.
           architecture_optimizer: Keras optimiser of `architecture_variables`, or its name. Default: none.
           loss: Keras loss. Default: sparse categorical cross-entropy from logits.
           metrics: Keras metrics of `evaluate`. Default: accuracy.
         """
         with self.distribute_strategy.scope():
-            weight_optimizer = tf.keras.optimizers.get(weight_optimizer)
+            weight_optimizer = make_growable(tf.keras.optimizers.get(weight_optimizer))
             if architecture_optimizer is not None:
                 architecture_optimizer = tf.keras.optimizers.get(architecture_optimizer)
             super().compile(
@@ -254,8 +256,8 @@ class Search(tf.keras.Model):
         """Searches, from `initial_epoch` to `epochs`. All hyperparameters are those of the constructor.
 
         Args:
-          train: Data of the weights: a `tfbnas.data.Split`, or a finite `tf.data.Dataset` of (images, labels) batches.
-            Only a Split takes its batch size from the settings.
+          train: Data of the weights: a `tfbnas.data.Split`, a pair (images, labels) of arrays with pixels 0..255, or a
+            finite `tf.data.Dataset` of (images, labels) batches, which alone has its own batch size.
           validation_data: Of the same kind. Where `halves` is true, the data of the architecture, apart from `train`.
             Else what is evaluated after each epoch, with the network that would come out now. Default: none.
           initial_epoch: First epoch, when a search goes on from a checkpoint. Default: 0.
@@ -267,9 +269,13 @@ class Search(tf.keras.Model):
           validation_accuracy where there are validation data.
 
         Raises:
-          UserError: A hyperparameter is given here.
+          UserError: A hyperparameter is given here, or the images do not fit the network.
         """
         self._refuse(hyperparameters)
+        train, validation_data = splits(train, validation_data, halves=self.halves, seed=self.seed)
+        for part in (train, validation_data):
+            if isinstance(part, Split):
+                check(part, input_shape=self.template.input_shape, classes=self.template.classes)
         own = self.feed(train, validation_data, initial_epoch)
         bar = [Progress("search", describe=self.shown)] if verbose else []
         return super().fit(

@@ -31,7 +31,7 @@ import tensorflow as tf
 from tfbnas.architecture import Architecture
 from tfbnas.costs import Budget, largest_within, trace
 from tfbnas.errors import UserError
-from tfbnas.layers.resizing import make_growable, resize
+from tfbnas.layers.resizing import resize
 from tfbnas.layers.width import OpenWidth
 from tfbnas.networks import construct
 from tfbnas.search import dms_widths, logistic
@@ -305,12 +305,6 @@ class DMS(Search):
             ),
             "architecture_optimizer": tf.keras.optimizers.Adam(own.architecture_learning_rate),
         }
-
-    def compile(self, weight_optimizer, *arguments, **keywords) -> None:
-        """See `Search.compile`; the moments of the weights grow with the widths."""
-        with self.distribute_strategy.scope():
-            weight_optimizer = make_growable(tf.keras.optimizers.get(weight_optimizer))
-        super().compile(weight_optimizer, *arguments, **keywords)
 
     def feed(self, train: Any, validation_data: Any, initial_epoch: int) -> dict[str, Any]:
         own = self.settings

@@ -37,10 +37,12 @@ class Method:
 _DMS = "DMS: Differentiable Dimension Search for Binary Neural Networks"
 _BSN = "Veniat & Denoyer, Learning Time/Memory-Efficient Deep Architectures with Budgeted Super Networks, CVPR 2018"
 _CIBCNN = "Wang et al., Learning Channel-wise Interactions for Binary Convolutional Neural Networks, CVPR 2019"
+_RANDOM = "Li & Talwalkar, Random Search and Reproducibility for Neural Architecture Search, UAI 2019"
 
 METHODS: dict[str, Method] = {
     "dms": Method("dms", "DMS", "Differentiable dimension search", _DMS),
     "bsn": Method("bsn", "BSN", "Budgeted super networks", _BSN),
     "cibcnn": Method("cibcnn", "CIBCNN", "Channel-wise interactions", _CIBCNN),
+    "random": Method("random", "Random", "Random search", _RANDOM),
 }
 """All methods. A new one adds one line."""

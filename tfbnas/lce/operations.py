@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-import tfbnas.layers as tfl
-from tfbnas.costs import fusing
-from tfbnas.costs.fusing import Call
-from tfbnas.errors import UserError
 from tfbnas.layers.interaction import InteractedConv2D
 from tfbnas.layers.width import Channels, channels_of
+from tfbnas.lce import fusing
+from tfbnas.lce.graph import Call, When, all_calls
+from tfbnas.lce.registry import bits_of, kind_of
 
 WEIGHTED = ("convolution", "dense", "normalization")
 """Kinds of operations that have weights; the others only take time."""
@@ -43,6 +42,8 @@ class Operation:
       folded: Whether the deployed network computes it within the operator in front.
       other_weights: Number of weights of a kind that is not in WEIGHTED, all float when deployed.
       terms: Tensors that an addition sums.
+      when: Under which choices of an open network it exists, each with the number of the candidate. Empty: always.
+      terms_when: For each tensor that an addition sums, the choices under which it exists.
     """
 
     layer: str
@@ -61,19 +62,22 @@ class Operation:
     folded: bool = False
     other_weights: int = 0
     terms: int = 1
+    when: When = ()
+    terms_when: tuple[When, ...] = ()
 
 
 def trace(model: tf.keras.Model) -> list[Operation]:
     """The operations of a functional model, in the order of its layers.
 
     Weights of kinds that Larq Compute Engine has no binary operator for are float when deployed. The operations without
-    weights are what it adds or leaves between the others: quantising, additions, pools, activations.
+    weights are what it adds or leaves between the others: quantising, additions, pools, activations. Models in the
+    model, and modules of which a search decides, are looked into.
 
     Raises:
-      UserError: The model holds another model.
+      UserError: The model is not functional, or a layer of it is called several times.
     """
     quantized: set[Hashable] = set()
-    return [operation for call in fusing.calls(model) for operation in operations_of(call, quantized)]
+    return [operation for call in all_calls(model) for operation in operations_of(call, quantized)]
 
 
 def operations_of(call: Call, quantized: set[Hashable]) -> list[Operation]:
@@ -92,9 +96,8 @@ def _interactions(call: Call) -> list[Operation]:
         return []
     from tfbnas.costs import interacted  # late: it makes Operations
 
-    layer = call.layer
-    height, width = _size(layer.output)
-    return interacted.cheapest(layer, height=height, width=width)[1]
+    height, width = _size(call.layer.output)
+    return interacted.cheapest(call.layer, height=height, width=width)[1]
 
 
 def _quantize(call: Call, done: set[Hashable]) -> list[Operation]:
@@ -102,8 +105,8 @@ def _quantize(call: Call, done: set[Hashable]) -> list[Operation]:
         return []
     layer, writer = call.layer, call.writers[0]
     # Layers that are quantisers have a result of their own; convolutions that take the sign of one tensor share it.
-    key = ("result", call if fusing.is_binary_quantizer(layer) else writer)
-    if fusing.writes_bits(writer) or fusing.is_binary_quantizer(writer.layer) or key in done:
+    key = ("result", call if fusing.is_quantizer(layer) else writer)
+    if fusing.writes_bits(writer) or fusing.is_quantizer(writer.layer) or key in done:
         return []
     # One threshold of a tensor is made zero where it is written; what reads it upsampled comes last.
     origin = fusing.origin(writer)
@@ -117,22 +120,17 @@ def _quantize(call: Call, done: set[Hashable]) -> list[Operation]:
     channels = channels_of(tensor)
     size: dict[str, Any] = {"inputs": channels, "outputs": channels, "bias": False, "height": rows, "width": columns}
     kinds = ("offset", "quantize") if is_shifted else ("quantize",)
-    return [Operation(layer.name, kind, False, (1, 1), **size) for kind in kinds]
+    return [Operation(layer.name, kind, False, (1, 1), **size, when=call.when) for kind in kinds]
 
 
 def _operation(call: Call) -> list[Operation]:
     layer = call.layer
-    kind = _kind(layer)
+    kind = kind_of(layer)
     if kind is None:
         return []
     inputs, outputs = tf.nest.flatten(layer.input)[0], tf.nest.flatten(layer.output)[0]
     height, width = _size(outputs)
-    common: dict[str, Any] = {"layer": layer.name, "kind": kind, "height": height, "width": width}
-    if isinstance(layer, tf.keras.Model):
-        raise UserError(
-            f"Expected a model of layers. Received: {layer.name!r}, a model within it, whose costs cannot be seen; "
-            "call its layers one by one."
-        )
+    common: dict[str, Any] = {"layer": layer.name, "kind": kind, "height": height, "width": width, "when": call.when}
     if kind not in WEIGHTED:
         common["other_weights"] = sum(int(np.prod(weight.shape)) for weight in layer.weights)
     if kind == "unknown" or None in (height, width) and kind not in WEIGHTED:
@@ -143,7 +141,7 @@ def _operation(call: Call) -> list[Operation]:
         window = _size(inputs)
     return [
         Operation(
-            binary=fusing.is_binary_quantizer(getattr(layer, "kernel_quantizer", None)) and kind in WEIGHTED,
+            binary=bits_of(layer).kernel == 1 and kind in WEIGHTED,
             kernel_size=tuple(window),
             inputs=channels_of(inputs),
             outputs=channels_of(outputs),
@@ -153,42 +151,21 @@ def _operation(call: Call) -> list[Operation]:
             reads_bits=fusing.is_binary_convolution(call)
             or (kind == "max_pool" and fusing.writes_bits(call.writers[0])),
             writes_bits=fusing.writes_bits(call),
-            terms=len(tf.nest.flatten(layer.input)) if kind == "add" else 1,
+            terms=len(call.writers) if kind == "add" else 1,
+            terms_when=tuple(_presence(writer) for writer in call.writers) if kind == "add" else (),
             folded=kind in ("normalization", "activation") and fusing.is_folded(call),
             **common,
         )
     ]
 
 
-def _kind(layer: tf.keras.layers.Layer) -> str | None:
-    """The kind of an operation; None for a layer that costs nothing or is counted with another."""
-    layers = tf.keras.layers
-    kinds = (
-        ("depthwise", layers.DepthwiseConv2D),
-        ("unknown", layers.Conv2DTranspose),
-        ("convolution", layers.Conv2D),
-        ("convolution", tfl.BinaryDense),  # deployed as one of 1x1
-        ("dense", layers.Dense),
-        ("normalization", layers.BatchNormalization),
-        ("max_pool", layers.MaxPool2D),
-        ("average_pool", layers.AveragePooling2D),
-        ("global_pool", layers.GlobalAveragePooling2D),
-        ("concatenate", layers.Concatenate),
-    )
-    for kind, types in kinds:
-        if isinstance(layer, types):
-            return kind
-    if isinstance(layer, fusing.FREE) or fusing.is_binary_quantizer(layer) or fusing.is_linear(layer):
-        return None
-    if fusing.is_addition(layer):
-        return "add"
-    if fusing.is_relu(layer):
-        return "activation"
-    if isinstance(layer, layers.UpSampling2D) and layer.interpolation == "nearest":
-        return "upsampling"
-    if isinstance(layer, layers.Softmax) or getattr(layer, "activation", None) is tf.keras.activations.softmax:
-        return None  # over the classes only
-    return "unknown"
+def _presence(call: Call) -> When:
+    """Under which choices the output of a layer exists: its own, and those of what it only hands on."""
+    found = list(call.when)
+    while len(call.writers) == 1 and kind_of(call.layer) is None:
+        call = call.writers[0]
+        found += call.when
+    return tuple(dict.fromkeys(found))
 
 
 def _size(tensor) -> tuple[Any, Any]:

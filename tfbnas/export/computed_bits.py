@@ -12,7 +12,7 @@ from tfbnas.export.matching import match
 from tfbnas.export.rewriting import with_outputs
 
 
-class InnerBits:
+class ComputedBits:
     """Runs a converted model that shows what its binary layers read.
 
     Args:
@@ -42,8 +42,8 @@ class InnerBits:
         """The outputs of the model, and +1 or -1 for each bit that a binary layer reads, by the layer's name."""
         outputs = self._interpreter.predict(inputs)
         own = len(outputs) - len(self._numbers)
-        inner = dict(zip(self._numbers, outputs[own:], strict=True))
-        return outputs[:own], {name: self._bits(name, inner[number]) for name, number in self._tensors.items()}
+        tensors = dict(zip(self._numbers, outputs[own:], strict=True))
+        return outputs[:own], {name: self._bits(name, tensors[number]) for name, number in self._tensors.items()}
 
     def _bits(self, name: str, tensor: np.ndarray) -> np.ndarray:
         if tensor.dtype == np.int32:

@@ -1,0 +1,81 @@
+"""Random search: what is drawn, what is kept, and which candidate wins."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfbnas
+from tfbnas import networks
+from tfbnas.architecture import Architecture
+from tfbnas.costs import Budget, Distributed, Memory
+from tfbnas.costs.closed import price
+from tfbnas.errors import UserError
+
+SMALL = {"input_shape": (8, 8, 3), "classes": 4}
+
+
+def search(limit=1200.0, **settings):
+    return tfbnas.Random("test-small", budget=Budget(Memory(), limit), **SMALL, **settings)
+
+
+def test_candidates_differ_fit_the_budget_and_compare():
+    found = search(candidates=12, least_share=0.8).candidates
+    costs = [Memory().of(one) for one in found]
+    assert len({one.id for one in found}) == 12 and all(0.8 * 1200 <= cost <= 1200 for cost in costs)
+    assert {one.method for one in found} == {"random"}
+
+
+def test_every_number_of_channels_is_drawn_equally_often():
+    template, chance = Architecture("random", "test-small", {}, **SMALL), np.random.default_rng(0)
+    drawn = [networks.draw(template, chance).choices["stream"] for _ in range(4000)]
+    values, counts = np.unique(drawn, return_counts=True)
+    assert values.tolist() == list(range(1, 11))  # 0.25 to 2.5 times 4
+    assert np.all(np.abs(counts - 400) < 5 * np.sqrt(400))
+
+
+def test_several_budgets_hold_at_once():
+    options = {"n": 1, "base": 4}
+    limits = [Budget(Distributed(2), 7.0), Budget(Memory(), 2200.0)]
+    both = tfbnas.Random("resnet_fabric", budget=limits, options=options, candidates=3, least_share=0.5, **SMALL)
+    for one in both.candidates:
+        assert all(limit.cost.of(one) <= limit.limit for limit in limits)
+        assert networks.build(one).output_shape == (None, 4)
+
+
+@pytest.mark.parametrize("network", ["test-small", "resnet_fabric"])
+def test_the_fast_price_is_the_cost(network):
+    template = Architecture("random", network, {}, **SMALL, options={"n": 1, "base": 4} if "fabric" in network else {})
+    chance, of = np.random.default_rng(1), price(Memory("deployed"), template)
+    for drawn in filter(None, (networks.draw(template, chance) for _ in range(5))):
+        assert of(drawn.choices) == pytest.approx(Memory("deployed").of(drawn), rel=1e-5)
+
+
+def test_a_budget_that_chance_does_not_meet_is_refused_with_what_was_drawn():
+    with pytest.raises(UserError, match=r"of 50 bytes. Received: 0 of 30 drawn, which take [\d.]+ to \d+ bytes"):
+        search(limit=50.0, draws=30)
+
+
+def test_the_best_on_the_other_images_wins(image_batches):
+    own = search(candidates=3)
+    own.compile(**own.optimizers(image_batches(32)))
+    history = own.fit(image_batches(32), image_batches(64, seed=1), verbose=False).history
+    assert own.accuracies.numpy().tolist() == pytest.approx(history["validation_accuracy"])
+    assert own.architecture() == own.candidates[int(np.argmax(history["validation_accuracy"]))]
+    assert history["cost"] == [pytest.approx(Memory().of(one)) for one in own.candidates]
+
+
+def test_every_candidate_begins_with_the_weights_of_its_seed_and_a_fresh_optimiser(image_batches):
+    began = []
+
+    class Look(tf.keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            kernels = [layer.get_weights()[0] for layer in self.model.network.layers if layer.name == "stem"]
+            began.append((int(self.model.optimizer.iterations), kernels[0]))
+
+    own = search(candidates=3, seed=4)
+    own.compile(**own.optimizers(image_batches(32)))
+    own.fit(image_batches(32), image_batches(32, seed=1), callbacks=[Look()], verbose=False)
+    for candidate, (steps, kernel) in zip(own.candidates, began, strict=True):
+        tf.keras.utils.set_random_seed(4)
+        fresh = networks.build(candidate).get_layer("stem").get_weights()[0]
+        assert steps == 0 and np.array_equal(kernel, fresh)

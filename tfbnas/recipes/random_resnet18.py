@@ -1,0 +1,12 @@
+"""Draws binary ResNet-18 of random widths within a budget, trains each briefly, retrains the best, and exports it.
+
+The control for every search of widths: Li & Talwalkar, "Random Search and Reproducibility for Neural Architecture
+Search", UAI 2019.
+"""
+
+from tfbnas.recipes.recipe import Recipe
+
+RECIPE = Recipe("random_resnet18", __doc__ or "")
+
+if __name__ == "__main__":
+    RECIPE.main()

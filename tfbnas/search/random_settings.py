@@ -1,0 +1,46 @@
+"""Settings of random search. TensorFlow is not imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tfbnas.errors import require_positive, require_range
+
+
+@dataclass
+class Settings:
+    """Random search: draws architectures within the budget, trains each briefly, and gives the best one.
+
+    Attributes:
+      candidates: Architectures to compare; 1 gives a random one.
+      epochs: Passes of each candidate over one half of the training images; the other half says which is best.
+      least_share: Part of the budget that a candidate takes at least, so that candidates compare.
+      draws: Architectures drawn at most to find the candidates.
+      batch_size: Images per step.
+      learning_rate: Of SGD, at the start of a candidate; it falls to zero (cosine).
+      momentum: Of SGD.
+      weight_decay: Of SGD.
+    """
+
+    candidates: int = 8
+    epochs: int = 1
+    least_share: float = 0.9
+    draws: int = 20_000
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+
+    def check(self, group: str = "search") -> None:
+        """Refuses values out of range.
+
+        Args:
+          group: Of the settings, for the message; empty in a program that calls the constructor.
+
+        Raises:
+          UserError: A value is out of range.
+        """
+        names = ("candidates", "epochs", "draws", "batch_size", "learning_rate")
+        require_positive(group, **{name: getattr(self, name) for name in names})
+        require_range(group, 0, 1, least_share=self.least_share, momentum=self.momentum)
+        require_range(group, 0, None, weight_decay=self.weight_decay)
