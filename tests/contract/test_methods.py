@@ -61,6 +61,13 @@ METHODS = [
         CNF,
     ),
     Row("random", {"candidates": 3, "learning_rate": 0.05}, Budget(Memory(), 1200.0)),
+    Row(
+        "cibcnn",
+        {"epochs": 3, "warm_up_epochs": 0, "interval": 1, "rollouts": 2, "rollout_steps": 2, **MOVING},
+        Budget(Memory(), 1e6),
+        "resnet20",
+        {"base": 4, "n": 1},
+    ),
 ]
 
 

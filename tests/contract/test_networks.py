@@ -14,6 +14,7 @@ from tfbnas.architecture import Architecture
 from tfbnas.errors import UserError
 from tfbnas.layers import BatchNormalization, Dense, FloatConv2D, blocks
 from tfbnas.networks.choices import Edges, Module, OpenEdges, Operation, Width, kind_of
+from tfbnas.networks.interacted import Interactions
 from tfbnas.networks.mixed import operation
 
 
@@ -73,6 +74,13 @@ def _open_edges(kind, name, value):
     return opened
 
 
+def _open_interactions(kind, name, value):
+    opened = kind.open(name)
+    for teacher, student, influence in value:
+        opened.influences.scatter_nd_update([[teacher, student]], [influence])
+    return opened
+
+
 @dataclass(frozen=True)
 class KindRow:
     """What the tests do with a kind of choice.
@@ -98,6 +106,7 @@ KINDS = {
         lambda kind, index: kind.candidates[-1],
         lambda kind, name, value: Operation((value,)).open(name),
     ),
+    Interactions: KindRow("the edges of", lambda kind, index: [[0, 1, 3], [2, 1, -5], [3, 0, 5]], _open_interactions),
     Edges: KindRow("different edges", lambda kind, index: [[0, 1], [2, 1], [3, 3]], _open_edges),
 }
 
@@ -192,6 +201,19 @@ FAMILIES = [
         ((8, 8, 3), (8, 12, 1)),
         closed=("l1_s1/from_l0_s0",),
         asked_with={"columns": 2, "scales": 2, "filters": 4},
+    ),
+    Family(
+        "resnet20",
+        {f"stage{s}_conv{c}": Interactions(8 * 2**s, 8 * 2**s) for s in (1, 2, 3) for c in range(1, 3)},
+        {"base": 4, "n": 1},
+        ((8, 8, 3), (9, 11, 1)),
+        asked_with={"n": 1},
+    ),
+    Family(
+        "vgg_small",
+        {f"conv{i}": Interactions(channels, channels) for i, channels in enumerate((128, 256, 256, 512, 512), start=2)},
+        {"base": 4},
+        ((8, 8, 3), (16, 9, 1)),
     ),
     Family("test-small", {"stream": 4, "inner": 6, "out": 8}, {}, ((8, 8, 3), (9, 11, 1))),
     Family(
