@@ -26,7 +26,6 @@ import numpy as np
 import tensorflow as tf
 import turns
 from search_candidates import dms_step, sum_step
-from tfbnas.recipes.dms_settings import Settings
 from training_variants import MOMENTUM, RATE, Step, Task, keras_step
 
 from tfbnas import training
@@ -34,6 +33,7 @@ from tfbnas.architecture import Architecture
 from tfbnas.costs import MIB, Budget, Memory
 from tfbnas.files import write_json
 from tfbnas.precision import precision as in_precision
+from tfbnas.recipes.recipe import Recipe
 from tfbnas.recipes.settings import parse, preset_files
 from tfbnas.search.batches import ARCHITECTURE, WEIGHTS
 from tfbnas.search.dms import DMS
@@ -45,7 +45,7 @@ SUMS = 27
 """Candidates up to which the sum is measured: beyond, a step of it takes minutes."""
 
 
-def make_search(settings: Settings, task: Task, precision: str) -> DMS:
+def make_search(settings: Any, task: Task, precision: str) -> DMS:
     """A search with the distribution of the settings. Its architecture steps leave mu where it is."""
     own, network = settings.search, task.architecture
     with in_precision(precision):
@@ -109,7 +109,7 @@ def compare_steps(search: DMS, task: Task, precision: str, repetitions: int) -> 
     ]
 
 
-def round_overhead(search: DMS, settings: Settings, task: Task, precision: str) -> dict[str, Any]:
+def round_overhead(search: DMS, settings: Any, task: Task, precision: str) -> dict[str, Any]:
     """Milliseconds of what a round takes beside its steps, and its share of a round."""
     own = settings.search
     batch, random = task.arrays(), np.random.default_rng(0)
@@ -163,7 +163,7 @@ class Watch(tf.keras.callbacks.Callback):
         self.model.mu.assign(self.start * self.random.uniform(0.8, 1.25, self.start.shape))
 
 
-def watch_rounds(settings: Settings, task: Task, rounds: int) -> list[dict[str, Any]]:
+def watch_rounds(settings: Any, task: Task, rounds: int) -> list[dict[str, Any]]:
     """One row for each round of a search of two steps of each kind a round, in which widths grow and shrink."""
     final = settings.search.final_sigma
     own = replace(settings.search, initial_sigma=final, rounds=rounds, weight_epochs=1)
@@ -220,9 +220,8 @@ def main() -> None:
     if min([arguments.repetitions, arguments.rounds, *arguments.candidates]) < 1:
         parser.error("expected positive numbers")
     program = f"python -m tfbnas.recipes.{RECIPE}"
-    settings = parse(
-        Settings, ["--preset", "cpu"], program=program, description="", presets=preset_files(RECIPE)
-    ).settings
+    known = {"program": program, "description": "", "presets": preset_files(RECIPE)}
+    settings: Any = parse(Recipe(RECIPE).settings_class, ["--preset", "cpu"], **known).settings  # type: ignore[arg-type]
     task, small, candidates = Task(settings.search.batch_size, 16), Task(4, 16, 8), (1024, 16, 8)
     if arguments.tiny:
         turns.keep_to_one_processor()

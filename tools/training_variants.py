@@ -62,7 +62,15 @@ def tfbnas_step(task: Task, precision: str) -> Step:
 
 
 def larq_step(task: Task, pad_values: float) -> Step:
-    """Plain Larq layers and Keras. Padding with ones is what Larq Compute Engine runs; with zeros it is faster."""
+    """Plain Larq layers and Keras."""
+    model = larq_network(task, pad_values)
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(tf.keras.optimizers.SGD(RATE, momentum=MOMENTUM), loss, metrics=["accuracy"])
+    return keras_step(model, task.arrays())
+
+
+def larq_network(task: Task, pad_values: float) -> tf.keras.Model:
+    """Of plain Larq layers. Padding with ones is what Larq Compute Engine runs; with zeros it is faster."""
 
     def convolution(x, filters: int, size: int, stride: int = 1):
         x = lq.layers.QuantConv2D(
@@ -87,14 +95,11 @@ def larq_step(task: Task, pad_values: float) -> Step:
             y = convolution(convolution(x, filters, 3, stride), filters, 3)
             x = tf.keras.layers.add([convolution(x, filters, 1, stride) if stride > 1 else x, y])
     x = tf.keras.layers.GlobalAveragePooling2D()(x)
-    model = tf.keras.Model(inputs, tf.keras.layers.Dense(CLASSES)(x))
-    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(tf.keras.optimizers.SGD(RATE, momentum=MOMENTUM), loss, metrics=["accuracy"])
-    return keras_step(model, task.arrays())
+    return tf.keras.Model(inputs, tf.keras.layers.Dense(CLASSES)(x))
 
 
-def torch_step(task: Task, *, compiled: bool = False, fast: bool = False) -> Step:
-    """PyTorch: eager or compiled; `fast`: channels last, and bfloat16 where autocast finds it safe."""
+def torch_network(task: Task) -> tuple[Any, list[Any]]:
+    """PyTorch's network, and the latent weights in it."""
     torch: Any = importlib.import_module("torch")  # optional, and to the type checker the same with and without it
     nn: Any = torch.nn
 
@@ -129,7 +134,6 @@ def torch_step(task: Task, *, compiled: bool = False, fast: bool = False) -> Ste
             y = self.second(Sign.apply(self.first(bits)))
             return y + (x if self.shortcut is None else self.shortcut(bits))
 
-    torch.set_num_threads(turns.threads())
     base = task.base
     layers = [nn.Conv2d(3, base, 3, 1, 1, bias=False), nn.BatchNorm2d(base)]
     for stage in range(4):
@@ -138,6 +142,14 @@ def torch_step(task: Task, *, compiled: bool = False, fast: bool = False) -> Ste
         layers += [Block(before, filters, stride), Block(filters, filters, 1)]
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(base * 8, CLASSES)]
     model = nn.Sequential(*layers)
+    return model, [layer.weight for layer in model.modules() if isinstance(layer, BinaryConv2d)]
+
+
+def torch_step(task: Task, *, compiled: bool = False, fast: bool = False) -> Step:
+    """PyTorch: eager or compiled; `fast`: channels last, and bfloat16 where autocast finds it safe."""
+    torch: Any = importlib.import_module("torch")
+    torch.set_num_threads(turns.threads())
+    model, latent = torch_network(task)
     images, labels = map(torch.from_numpy, task.arrays())
     images = images.permute(0, 3, 1, 2)  # in memory this is channels last
     if fast:
@@ -145,11 +157,10 @@ def torch_step(task: Task, *, compiled: bool = False, fast: bool = False) -> Ste
     else:
         images = images.contiguous()
     optimizer = torch.optim.SGD(model.parameters(), RATE, momentum=MOMENTUM)
-    latent = [layer.weight for layer in model.modules() if isinstance(layer, BinaryConv2d)]
 
     def loss_of(images, labels):
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
-            return nn.functional.cross_entropy(model(images), labels)
+            return torch.nn.functional.cross_entropy(model(images), labels)
 
     if compiled:
         torch._dynamo.reset()
@@ -160,12 +171,18 @@ def torch_step(task: Task, *, compiled: bool = False, fast: bool = False) -> Ste
         loss = forward(images, labels)
         loss.backward()
         optimizer.step()
-        with torch.no_grad():
-            torch._foreach_clamp_min_(latent, -1.0)
-            torch._foreach_clamp_max_(latent, 1.0)
+        clip(latent)
         return loss.item()
 
     return step
+
+
+def clip(latent: list[Any]) -> None:
+    """Keeps PyTorch's latent weights in [-1, 1]."""
+    torch: Any = importlib.import_module("torch")
+    with torch.no_grad():
+        torch._foreach_clamp_min_(latent, -1.0)
+        torch._foreach_clamp_max_(latent, 1.0)
 
 
 def bound_step(task: Task, precision: str) -> Step:

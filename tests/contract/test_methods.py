@@ -177,10 +177,9 @@ def test_expects_the_cost_of_what_its_probabilities_draw(row, undisturbed):
 
 def test_several_budgets(row, data):
     """What comes out is within all of them; logs and bar have the expected cost of each."""
-    limit = (
-        1.02
-        * row.method.search.least_costs(row.make().template, [Budget(Memory("deployed"), 1.0)], row.make().settings)[0]
-    )
+    made, deployed = row.make(), Budget(Memory("deployed"), 1.0)
+    (least,) = row.method.search.least_costs(made.template, [deployed], made.settings)
+    limit = 1.02 * (least or Memory("deployed").of(made.architecture()))
     search = row.make(budget=[row.budget, Budget(Memory("deployed"), limit)])
     search.compile(**search.optimizers(data[0]))
     history = search.fit(*data, verbose=False).history

@@ -436,7 +436,9 @@ def test_ends_of_the_program(program, tmp_path):
     assert defect.returncode == 1 and "Traceback" in defect.stderr
 
 
-def test_ctrl_c_says_how_to_go_on(program, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_and_says_how_to_go_on(program, tmp_path, number):
+    """Also where a shell has started it in the background, with SIGINT ignored."""
     environment = {**os.environ, "PYTHONPATH": str(Path(settings.__file__).parents[2])}
     process = subprocess.Popen(
         program("--task", "wait", "--run_dir", "mine"),
@@ -445,9 +447,10 @@ def test_ctrl_c_says_how_to_go_on(program, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
     assert process.stdout.readline() == "running\n"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, text = process.communicate(timeout=20)
     assert process.returncode == 130
     assert text == "Stopped. To go on: python -m tfbnas.recipes.demo --run_dir mine\n"

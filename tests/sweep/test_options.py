@@ -40,7 +40,7 @@ def test_the_recipe_says_which_setting_is_the_budget(options, name, unit):
     assert sweep.trials[1].options == {name: 2.0, "budget.penalty_weight": 0.3, "baselines.ratios": []}
     assert sweep.unit == unit
     settings = recipe.load("dms_vgg11").parse([*options, *sweep.trials[1].arguments()]).settings
-    assert settings.baselines.ratios == [] and settings.budget.limit == 2.0
+    assert settings.baselines.ratios == [] and next(iter(settings.budget.limits.values())) == 2.0
 
 
 @pytest.mark.parametrize("name", recipe.known())

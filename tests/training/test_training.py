@@ -7,6 +7,7 @@ import tensorflow as tf
 from tfbnas import networks, training
 from tfbnas.architecture import Architecture
 from tfbnas.errors import UserError
+from tfbnas.layers import BatchNormalization, BinaryConv2D, Dense, FloatConv2D, LearnedStep
 
 ODD = Architecture("test", "test-small", {"stream": 5, "inner": 16, "out": 19}, (8, 8, 3), 4)
 
@@ -130,3 +131,24 @@ def test_only_batch_normalisation_is_fitted_where_one_asks_for_that(image_batche
     for name, values in training.weights(model).items():
         moved = [not np.array_equal(old, new) for old, new in zip(before[name], values, strict=True)]
         assert all(moved) if training.is_normalization(model.get_layer(name)) else not any(moved), name
+
+
+def unnamed(choose, *, input_shape, classes):
+    x = inputs = tf.keras.Input(input_shape)
+    x = BatchNormalization()(FloatConv2D(choose("stem", 5), 3)(x))
+    x = BatchNormalization()(BinaryConv2D(choose("next", 6), 3)(LearnedStep()(x)))
+    return tf.keras.Model(inputs, Dense(classes)(tf.keras.layers.GlobalAveragePooling2D()(x)))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_layers_need_no_names(image_batches, precision):
+    networks.register("test-unnamed", unnamed)
+    architecture = Architecture("test", "test-unnamed", {}, (8, 8, 3), 4)
+    networks.build(architecture)  # Keras counts on
+    model = training.trainable(architecture, precision=precision)
+    training.compile_for_training(model, learning_rate=0.05)
+    model.fit(image_batches(32, batch=16), epochs=1, verbose=0)
+    plain = training.plain(model, architecture)
+    for left, right in zip(weights(model), weights(plain), strict=True):
+        assert left.tobytes() == right.tobytes()
+    assert model.output.dtype == tf.float32

@@ -4,7 +4,7 @@ from tfbnas.costs import Budget, MeasuredLatency
 from tfbnas.device import Session, measured, open_target
 
 with Session(open_target("ssh:pi@board"), "lce_benchmark_model_aarch64") as session:
-    search = tfbnas.BSN("resnet_fabric", budget=Budget(MeasuredLatency(measured.on_target(session)), 5.0))
+    budget = Budget(MeasuredLatency(measured.on_target(session)), 5.0)  # for a search that needs no gradient of it
     ...
 """
 

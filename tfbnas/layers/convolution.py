@@ -148,7 +148,16 @@ class SignConv2D(_SizedConvolution, lq.layers.QuantConv2D):
 
 @tf.keras.utils.register_keras_serializable(package="tfbnas")
 class Dense(OpenLayer, tf.keras.layers.Dense):
-    """Dense layer in full precision whose input may have an open width. For the last layer."""
+    """Dense layer in full precision whose input may have an open width. For the last layer.
+
+    It computes in float32 under every precision, so that logits and loss are not rounded.
+
+    Args:
+      units: Output features.
+    """
+
+    def __init__(self, units, **kwargs):
+        super().__init__(units, **{"dtype": "float32", **kwargs})
 
     def build(self, input_shape):
         self._dimensions = (self.input_channels(input_shape), self.units)

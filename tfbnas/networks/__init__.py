@@ -98,6 +98,8 @@ def construct(
       UserError: The family is unknown, or does not have one of the options.
     """
     family = builder(network)
+    # Layers without a name of their own are counted anew, so that every form of a network has the same names.
+    tf.keras.backend.reset_uids()
     return _called(network, family, choose, input_shape=input_shape, classes=classes, options=options)
 
 

@@ -70,28 +70,52 @@ class TrainSettings:
     Attributes:
       epochs: Passes over all training images.
       batch_size: Images per step.
+      recipe: sgd for all weights; or adam_sgd, Adam for the latent weights of the binary kernels and SGD with Nesterov
+        momentum for the rest.
       learning_rate: Of SGD, at the start.
       schedule: cosine (to zero), or steps (divided by ten at each of `drops`).
       drops: Fractions of the epochs at which the learning rate drops, for `steps`.
       momentum: Of SGD.
-      weight_decay: Of SGD, on all weights, decoupled: a step takes learning_rate * weight_decay of each weight away.
-        The L2 penalty of other frameworks acts through the momentum: there, 1e-4 with momentum 0.9 is 1e-3 here.
+      weight_decay: Of the recipe sgd, on all weights, decoupled: a step takes learning_rate * weight_decay of each
+        weight away. The L2 penalty of other frameworks acts through the momentum: there, 1e-4 with momentum 0.9 is 1e-3
+        here. The recipe adam_sgd has no decay.
+      kernel_learning_rate: Of Adam, at the start; it falls as that of SGD does. For adam_sgd.
+      kernel_bound: Latent weights of binary kernels are clipped to [-kernel_bound, kernel_bound] after each step; null
+        for no clipping. For adam_sgd.
+      warm_up: Epochs in which both rates rise in a straight line from zero; may be a fraction. For adam_sgd.
       full_precision_epochs: Epochs of the same network in full precision, from whose weights the binary one starts;
         0 for none.
     """
 
     epochs: int = 16
     batch_size: int = 128
+    recipe: Literal["sgd", "adam_sgd"] = "sgd"
     learning_rate: float = 0.1
     schedule: Literal["cosine", "steps"] = "cosine"
     drops: list[float] = field(default_factory=lambda: [140 / 300, 220 / 300, 260 / 300])
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    kernel_learning_rate: float = 1e-2
+    kernel_bound: float | None = None
+    warm_up: float = 0.5
     full_precision_epochs: int = 0
 
     def check(self) -> None:
-        require_positive("train", epochs=self.epochs, batch_size=self.batch_size, learning_rate=self.learning_rate)
+        names = ("epochs", "batch_size", "learning_rate", "kernel_learning_rate")
+        require_positive("train", **{name: getattr(self, name) for name in names})
         require_range("train", 0, 1, momentum=self.momentum)
+        if self.kernel_bound is not None:
+            require_positive("train", kernel_bound=self.kernel_bound)
+            if self.recipe == "sgd":
+                raise UserError(
+                    "Expected `train.recipe` to be adam_sgd with a `train.kernel_bound`. "
+                    f"Received: recipe=sgd, kernel_bound={self.kernel_bound}."
+                )
+        if not 0 <= self.warm_up < self.epochs:
+            raise UserError(
+                "Expected `train.warm_up` to be at least 0 and below `train.epochs`. "
+                f"Received: {self.warm_up} of {self.epochs}."
+            )
         require_range(
             "train", 0, None, weight_decay=self.weight_decay, full_precision_epochs=self.full_precision_epochs
         )

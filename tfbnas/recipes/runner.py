@@ -126,8 +126,8 @@ def open_run(
 
 def _check_images(run: RunDirectory, images: data.ImageData, devices: Devices) -> None:
     """Notes which images a new run has; refuses to go on with others."""
-    if not devices.is_chief:
-        return
+    if not devices.is_chief or not images.fingerprint:
+        return  # images that were not loaded by name have none
     file = run.path / DATA
     if file.exists():
         data.check_unchanged(read_json(file), images.fingerprint, name=images.name)

@@ -35,7 +35,7 @@ def check_feasible(method: Method, template: Architecture, images: ImageData, se
 
     Raises:
       UserError: A batch is larger than its data, the network does not take such images, or a budget is below the
-        least cost that the search can reach.
+        least cost that the search can reach. A search that does not know its least cost is made once to see.
     """
     images.train.steps(settings.train.batch_size)
     for part in parts(method, images, settings.seed):
@@ -50,6 +50,8 @@ def check_feasible(method: Method, template: Architecture, images: ImageData, se
                 f"Expected `{setting}` to be at least {_above(least / unit.scale):.4g} {unit.name}, the cost of "
                 f"{method.search.least_text(template, settings.search)}. Received: {setting}={received:g}."
             )
+    if None in least_costs:
+        _made(method, template, limited, settings)  # says itself what it cannot reach
 
 
 def _above(value: float) -> float:
@@ -60,21 +62,25 @@ def _above(value: float) -> float:
 
 def make_search(context: Context, limited: Mapping[str, Budget]) -> Search:
     """The search model of the settings under budgets, compiled."""
-    settings, template = context.settings, context.template
+    settings = context.settings
     tf.keras.utils.set_random_seed(settings.seed)
     with context.devices.scope(), precision.precision(settings.precision):
-        search = context.method.search(
-            template.network,
-            budget=list(limited.values()),
-            input_shape=template.input_shape,
-            classes=template.classes,
-            options=dict(template.options),
-            seed=settings.seed,
-            settings=settings.search,
-        )
+        search = _made(context.method, context.template, limited, settings)
     with context.devices.scope():
         search.compile(**search.optimizers(parts(context.method, context.images, settings.seed)[0]))
     return search
+
+
+def _made(method: Method, template: Architecture, limited: Mapping[str, Budget], settings: Any) -> Search:
+    return method.search(
+        template.network,
+        budget=list(limited.values()),
+        input_shape=template.input_shape,
+        classes=template.classes,
+        options=dict(template.options),
+        seed=settings.seed,
+        settings=settings.search,
+    )
 
 
 def search_stage(context: Context, name: str = "search") -> SearchResult:

@@ -5,11 +5,14 @@ TensorFlow is not imported here, so that `--help` and mistakes are answered at o
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -74,7 +77,8 @@ def run_main(
             description=description,
             presets=preset_files(recipe),
         )
-        function(command)
+        with _stopped_by_signals():
+            function(command)
     except UserError as error:
         _leave(f"error: {error}", 2)
     except KeyboardInterrupt:
@@ -88,6 +92,21 @@ def run_main(
             raise
         _leave("error: The disk is full. Free some space and run again with the same --run_dir; it goes on.", 2)
     sys.exit(0)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Inside, SIGTERM ends the process as Ctrl-C does, and Ctrl-C also what a shell has started in the background."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _leave(message: str, code: int) -> NoReturn:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfbnas import metrics, training
 from tfbnas.architecture import Architecture
+from tfbnas.callbacks import Flips
 from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import Memory
 from tfbnas.recipes.context import Context
@@ -40,7 +41,7 @@ class Training:
         weights of the network in full precision.
       only: Trains the layers alone of which this says so, for instance `training.is_normalization`. Default: all.
       trainer: Makes of the network the model that is fitted, for instance one that follows a teacher; the model is
-        compiled by `training.compile_for_training` and has the network's layers among its own. What else it must
+        compiled by `training.compile_with` and has the network's layers among its own. What else it must
         keep in checkpoints, its `tracked()` gives by name. Default: the network itself.
     """
 
@@ -93,7 +94,7 @@ def train_stage(context: Context, task: Training) -> TrainingResult:
                 epochs=settings.epochs,
                 initial_epoch=done,
                 steps_per_epoch=images.train.steps(settings.batch_size),
-                callbacks=callbacks,
+                callbacks=[*([Flips()] if context.devices.strategy is None else []), *callbacks],
                 verbose=0,
             )
 
@@ -138,13 +139,9 @@ def _built(
             architecture, precision=context.settings.precision, seed=context.settings.seed, only=task.only
         )
         model = task.trainer(network) if task.trainer else network
-        steps = context.images.train.steps(settings.batch_size) * settings.epochs
-        optimizer = training.compile_for_training(
-            model,
-            learning_rate=training.learning_rates(settings, steps),
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        )
+        steps = context.images.train.steps(settings.batch_size)
+        rates = training.learning_rates(settings, steps * settings.epochs)
+        optimizer = training.compile_with(model, training.weight_optimizer(settings, rates, network, epoch_steps=steps))
     # The layers, not the model: that would bring its metrics along.
     held = {"layers": network.layers, "optimizer": optimizer, **getattr(model, "tracked", dict)()}
     return network, model, Checkpoints(context.run.checkpoints(task.stage), **held)

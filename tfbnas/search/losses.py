@@ -13,6 +13,6 @@ def loss_of_each(loss, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
       labels: `[batch, ..]`.
       logits: `[batch, .., classes]`.
     """
-    loss = tf.keras.losses.get(loss)
+    loss, logits = tf.keras.losses.get(loss), tf.cast(logits, tf.float32)  # also from a network that ends in bfloat16
     each = loss.call(labels, logits) if isinstance(loss, tf.keras.losses.Loss) else loss(labels, logits)
     return tf.reduce_mean(tf.reshape(each, [tf.shape(each)[0], -1]), axis=1)

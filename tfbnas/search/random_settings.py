@@ -25,7 +25,7 @@ class Settings:
     candidates: int = 8
     epochs: int = 1
     least_share: float = 0.9
-    draws: int = 20_000
+    draws: int = 5_000
     batch_size: int = 128
     learning_rate: float = 0.1
     momentum: float = 0.9

@@ -15,6 +15,9 @@ from tfbnas.layers.resizing import make_growable
 from tfbnas.layers.width import aligned_activations
 from tfbnas.networks import build
 from tfbnas.precision import precision as in_precision
+from tfbnas.training.optimizers import WarmUp as WarmUp
+from tfbnas.training.optimizers import binary_kernels as binary_kernels
+from tfbnas.training.optimizers import weight_optimizer as weight_optimizer
 
 
 def trainable(
@@ -117,10 +120,19 @@ def compile_for_training(
     weight_decay: float = 1e-4,
 ) -> tf.keras.optimizers.Optimizer:
     """Compiles a trainable form with SGD, cross-entropy from logits and accuracy; returns the (built) optimiser."""
-    optimizer = make_growable(
-        tf.keras.optimizers.SGD(learning_rate, momentum=momentum, weight_decay=weight_decay or None)
+    return compile_with(
+        model, tf.keras.optimizers.SGD(learning_rate, momentum=momentum, weight_decay=weight_decay or None)
     )
-    optimizer.build(model.trainable_variables)
+
+
+def compile_with(model: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer) -> tf.keras.optimizers.Optimizer:
+    """Compiles a trainable form with an optimiser, cross-entropy from logits and accuracy; returns it, built.
+
+    Args:
+      model: What is fitted: the network, or a trainer that holds it.
+      optimizer: Not yet built, for instance from `weight_optimizer`.
+    """
+    make_growable(optimizer).build(model.trainable_variables)
     model.compile(optimizer, loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     model.distribute_reduction_method = "first"  # else Keras adds up the logs of several workers
     return optimizer
