@@ -1,11 +1,16 @@
 """Channel interactions as standard layers: the same integers, and the operators that they become."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfbnas.costs import Operation
+from tfbnas import networks
+from tfbnas.architecture import Architecture
+from tfbnas.costs import Latency, trace
 from tfbnas.costs import interacted as costs
+from tfbnas.export import deploy
 from tfbnas.export.convert import Interpreter, convert_model
 from tfbnas.export.flatbuffer import operators
 from tfbnas.export.interacting import interacted
@@ -44,23 +49,32 @@ def test_every_way_computes_the_same_integers(way, options):
 
 
 @pytest.mark.parametrize("way", costs.WAYS)
-def test_operators_and_integers_on_larq_compute_engine(way):
-    layer, images = layer_and_images()
+@pytest.mark.parametrize("channels", [8, 32])
+def test_operators_and_integers_on_larq_compute_engine(way, channels):
+    more = [(20, 31, -5), (16, 17, 3)] if channels == 32 else []
+    layer, images = layer_and_images(EDGES + more, channels)
     model = deployed(layer, way)
     flatbuffer = convert_model(model)
     names = sorted(operator.name for operator in operators(flatbuffer))
     expected = {
-        "float": ["ADD", "CONV_2D", "CONV_2D", "LceBconv2d", "LceQuantize"],
-        "mixed": ["ADD", "CONV_2D", "LceBconv2d", "LceBconv2d", "LceQuantize", "LceQuantize"],
-        "binary": ["ADD", "LceBconv2d", "LceBconv2d", "LceBconv2d", "LceQuantize"],
+        "stairs": ["ADD", "CONV_2D", "CONV_2D", "FLOOR", "LceBconv2d", "LceQuantize"],
+        "blocks": ["ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FLOOR", "LceBconv2d", "LceQuantize"],
+        "signs": ["ADD", "LceBconv2d", "LceBconv2d", "LceBconv2d", "LceQuantize"],
     }
     assert names == expected[way]
-    kinds = {"add": "ADD", "quantize": "LceQuantize"}
-    more = costs.operations(layer, way, height=7, width=7)
-    priced = [kinds.get(one.kind, "LceBconv2d" if one.binary else "CONV_2D") for one in more]
-    assert sorted([*priced, "LceBconv2d", "LceQuantize"]) == names
+    kinds = {"add": "ADD", "activation": "FLOOR", "depthwise": "DEPTHWISE_CONV_2D"}
+    priced = costs.operations(layer, way, height=7, width=7)
+    operator_names = [kinds.get(one.kind, "LceBconv2d" if one.binary else "CONV_2D") for one in priced]
+    assert sorted([*operator_names, "LceBconv2d", "LceQuantize"]) == names
     (found,) = Interpreter(flatbuffer).predict(images)
     np.testing.assert_array_equal(found, layer(images))
+
+
+def test_edges_between_blocks_are_not_written_in_blocks():
+    layer, _ = layer_and_images([(0, 20, 3)], 32)
+    assert costs.groups(layer) == 0 and costs.cheapest(layer, height=7, width=7)[0] != "blocks"
+    assert costs.groups(layer_and_images([(0, 1, 3)], 32)[0]) == 2
+    assert costs.groups(layer_and_images([(0, 1, 3)], 24)[0]) == 1
 
 
 def test_without_edges_it_is_one_convolution():
@@ -74,20 +88,31 @@ def test_the_cheapest_way_is_taken():
     layer, images = layer_and_images()
     sizes = {"height": 7, "width": 7}
     way, found = costs.cheapest(layer, **sizes)
-    totals = {one: sum(map(costs.instructions, costs.operations(layer, one, **sizes))) for one in costs.WAYS}
+    totals = {one: costs.milliseconds(costs.operations(layer, one, **sizes)) for one in costs.WAYS}
     assert way == min(totals, key=totals.get) and found == costs.operations(layer, way, **sizes)
     assert len(set(totals.values())) == 3 and min(totals.values()) > 0
+    assert costs.milliseconds(found) == pytest.approx(float(Latency("raspberry_pi_4b").expected(found, {})), rel=1e-5)
     written = [[one.name for one in deployed(layer, choice).layers[1:]] for choice in (None, way)]
     assert written[0] == written[1]
 
 
-def test_instructions_are_those_of_the_fit():
-    """By hand, 16 to 16 channels at 32x32: 3 + 0.024 x 1024 x 16 x 384 / 1e3 + 4.5 x 16.384 + 11.6 x 9.216."""
-    one = dict(binary=True, kernel_size=(3, 3), inputs=16, outputs=16, bias=False, height=32, width=32)
-    assert costs.instructions(Operation("a", "convolution", **one)) == pytest.approx(334.6, abs=0.1)
-    bits = costs.instructions(Operation("a", "convolution", **one, writes_bits=True))
-    assert bits == pytest.approx(3.1 + 153.5 + 55.7 + 100.5, abs=0.2)
-    assert costs.instructions(Operation("a", "add", **one)) == pytest.approx(22.9, abs=0.1)
-    assert costs.instructions(Operation("a", "quantize", **one)) == pytest.approx(217.9, abs=0.1)
-    one |= {"binary": False, "kernel_size": (1, 1)}
-    assert costs.instructions(Operation("a", "convolution", **one)) == pytest.approx(97.0, abs=0.1)
+def test_many_edges_are_written_in_blocks_and_few_are_not():
+    pairs = [(t, s) for t in range(32) for s in range(32) if t != s and t // 16 == s // 16]
+    chance = np.random.default_rng(0)
+    many = [(*pairs[i], 3) for i in chance.choice(len(pairs), 96, replace=False)]
+    ways = [costs.cheapest(layer_and_images(edges, 32)[0], height=16, width=16)[0] for edges in (many, many[:2])]
+    assert ways == ["blocks", "stairs"]
+
+
+@pytest.mark.parametrize("network", ["resnet20", "vgg_small"])
+def test_the_deployed_network_costs_what_the_trained_one_does(network, randomised):
+    """Prices of the search against those of the operators that are really there."""
+    options = {"base": 16, "n": 1} if network == "resnet20" else {"base": 16}
+    template = Architecture("t", network, {}, (16, 16, 3), 4, options)
+    chance = np.random.default_rng(0)
+    graphs = {name: kind.drawn(20, chance) for name, kind in list(networks.choices(template).items())[::2]}
+    for choices in ({}, graphs):
+        model = randomised(networks.build(replace(template, choices=choices)))
+        latency = Latency("raspberry_pi_4b")
+        ours, theirs = (sorted(map(str, latency.operators(trace(one)))) for one in (model, deploy(model)))
+        assert [row.partition("operator=")[2] for row in ours] == [row.partition("operator=")[2] for row in theirs]

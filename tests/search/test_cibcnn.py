@@ -10,6 +10,7 @@ from tfbnas.costs import Budget, FunctionCost, Memory
 from tfbnas.errors import UserError
 from tfbnas.search.cibcnn import CIBCNN
 from tfbnas.search.cibcnn_settings import Settings
+from tfbnas.search.interactions import Blocks
 
 SMALL = {"input_shape": (8, 8, 3), "classes": 4, "options": {"base": 8, "n": 1, "influence_unit": 0.1}}
 
@@ -102,9 +103,9 @@ def test_what_is_delivered_fits_and_loses_the_least_probable_edges_first():
     search = make(limit=103)
     edges = [(0, 1, 2, 3), (1, 3, 4, 5), (2, 5, 6, -3), (3, 7, 8, 3), (4, 9, 10, 3), (5, 20, 21, 3)]
     with_graphs(search, edges)
-    assert search.costs() == pytest.approx([106.0])
+    assert search._costs(search.graphs.value()[None]).numpy() == pytest.approx(106.0)
     found = search.architecture()
-    assert count(found) == 103
+    assert count(found) == 103 and search.costs() == [103.0]
     creation = search.policy(search.graphs.value()[None])[0].numpy()[0].reshape(search.blocks.shape)
     values = {edge: creation[edge[0], edge[1] // 16, edge[1] % 16, edge[2] % 16] for edge in edges}
     kept = {(layer, *edge) for layer, name in enumerate(search.opened) for edge in found.choices[name]}
@@ -123,11 +124,49 @@ def test_penalty_keeps_the_policy_within_the_budget(data):
     assert rewards[1] < rewards[0] - 1.0
 
 
+def test_prices_are_the_costs_of_the_graphs_that_are_priced():
+    """Between them straight lines; the budget is of another kind for each layer."""
+
+    def cost(architecture):
+        return 7.0 + sum(10 * layer + len(edges) ** 0.5 for layer, edges in enumerate(architecture.choices.values()))
+
+    search = make(cost=FunctionCost(cost, unit="things"))
+    limits = search.blocks.limits()
+    for layer in (0, 5):
+        edges = np.zeros((1, len(limits)), np.int32)
+        for number in (1, limits[layer] // 4, limits[layer]):
+            edges[0, layer] = number
+            assert search.prices.of(tf.constant(edges)).numpy() == pytest.approx(7.0 + number**0.5, abs=1e-3)
+        edges[0, layer] = 0
+        assert search.prices.of(tf.constant(edges)).numpy() == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize("recipe", ["adam", "sgd", "adam_sgd"])
+def test_the_weights_are_trained_by_the_recipe_of_the_settings(recipe, data):
+    search = make(recipe=recipe, learning_rate=0.01)
+    optimizer = search.optimizers(data)["weight_optimizer"]
+    assert type(optimizer).__name__ == {"adam": "Adam", "sgd": "SGD", "adam_sgd": "CaseOptimizer"}[recipe]
+
+
+def test_the_logs_say_how_much_the_edges_do(search):
+    """None before there are edges; then shares."""
+    history = search.history_of_fit
+    assert history["active"][0] == history["idle"][0] == 0
+    assert 0 <= history["active"][1] <= 1 and 0 <= history["idle"][1] <= 1
+    assert history["active"][1] + history["idle"][1] > 0
+    assert [search.record()["warm_up"], search.blocks.allowed().sum()] == [
+        False,
+        sum(240 * n for n in (1, 1, 1, 1, 2, 2)) - 2 * 184,
+    ]
+
+
 def test_budgets_below_the_plain_network_and_other_networks_are_refused():
     with pytest.raises(UserError, match=r"at least 100 edges, the cost of resnet20 without interactions. Received"):
         make(limit=99)
     with pytest.raises(UserError, match="choices are channel interactions, such as resnet20.*Received: 'vgg11'"):
         CIBCNN("vgg11", budget=Budget(Memory(), 1e6))
+    with pytest.raises(UserError, match="interactions need binarisation sign"):
+        CIBCNN("resnet20", budget=Budget(Memory(), 1e9), options={"base": 8, "n": 1, "binarisation": "float"})
 
 
 @pytest.mark.parametrize(
@@ -140,6 +179,8 @@ def test_budgets_below_the_plain_network_and_other_networks_are_refused():
         ({"interval": 0}, "interval"),
         ({"loss_threshold": -1.0}, "loss_threshold"),
         ({"drops": [0.9, 0.5]}, "rising fractions"),
+        ({"normalization_epochs": -1}, "normalization_epochs"),
+        ({"kernel_bound": 0.0}, "kernel_bound"),
     ],
 )
 def test_impossible_settings_are_refused(values, message):
@@ -156,7 +197,29 @@ def test_kind_checks_draws_and_opens():
     random = np.random.default_rng(0)
     drawn = [kind.draw(random) for _ in range(50)]
     assert all(kind.check("graph", edges) == edges for edges in drawn)
-    assert 0 <= min(map(len, drawn)) < 20 and 70 < max(map(len, drawn)) <= 99
+    assert all(teacher // 16 == student // 16 for edges in drawn for teacher, student, _ in edges)
+    assert 0 <= min(map(len, drawn)) < 10 and 38 < max(map(len, drawn)) <= 48
     assert {edge[2] for edges in drawn for edge in edges} == {-5, -3, 3, 5}
-    assert len(kind.drawn(random, 992)) == 992  # all pairs
+    assert len(kind.drawn(480, random)) == kind.pairs == 480
     assert kind.open("graph").channels == 32
+
+
+def test_a_random_graph_has_the_influences_it_is_given():
+    kind = networks.choices(Architecture("x", "resnet20", {}, **SMALL))["stage3_conv2"]
+    influences = [3, 3, -5, 5, -3, 3]
+    graphs = [kind.placed(influences, np.random.default_rng(seed)) for seed in range(200)]
+    for edges in graphs:
+        assert kind.check("graph", edges) == edges and sorted(edge[2] for edge in edges) == sorted(influences)
+    counts = np.zeros((32, 32))
+    for edges in graphs:
+        for teacher, student, _ in edges:
+            counts[teacher, student] += 1
+    assert counts[:16, 16:].sum() == counts[16:, :16].sum() == np.trace(counts) == 0
+    assert np.abs(counts[:16, :16].sum() - 600) < 5 * np.sqrt(300) and counts.max() < 14  # 1200 draws of 480 pairs
+
+
+@pytest.mark.parametrize(("network", "edges"), [("resnet20", 1008), ("vgg_small", 2496)])
+def test_the_papers_presets_limit_the_edges_to_the_largest_density(network, edges):
+    template = Architecture("x", network, {}, (32, 32, 3), 10)
+    blocks = Blocks(tuple(kind.sources for kind in networks.choices(template).values()), 0.1)
+    assert blocks.limits().sum() == edges

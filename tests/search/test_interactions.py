@@ -204,6 +204,20 @@ def test_confidence_against_a_loop():
         assert found[block, t, s] == pytest.approx(expected, abs=1e-6)
 
 
+def test_activity_against_a_loop():
+    terms, counts = 27, np.random.default_rng(0).integers(-27, 28, (2, 3, 3, 4))
+    graph = np.zeros((4, 4), np.int32)
+    graph[0, 1], graph[2, 1], graph[2, 3] = 3, -5, 5
+    found = interactions.activity(tf.constant(counts, tf.float32), tf.constant(graph), terms, 2).numpy()
+    for teacher, student in itertools.product(range(4), repeat=2):
+        own = counts.reshape(-1, 4)[:, teacher]
+        size = abs(graph[teacher, student])
+        # The middle interval: open on the left, closed on the right.
+        moved = [not -terms / size < count <= terms / size for count in own] if size else [False]
+        assert found[teacher, student] == pytest.approx(np.mean(moved), abs=1e-6)
+    assert found[2, 1] == found[2, 3] > 0 < found[0, 1]
+
+
 def test_reward():
     confidences = np.zeros((1, 1, 3, 3), np.float32)
     confidences[0, 0, 0, 1], confidences[0, 0, 2, 1] = 0.5, -0.1

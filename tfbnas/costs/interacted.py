@@ -1,34 +1,80 @@
 """What the interactions of a deployed layer cost: three ways to write them, of which the cheapest is taken.
 
-A staircase is a sum of signs: where the bitcount p is above a break, +1, else -1. Bitcounts are sums of +-1 and take
-every other integer, so that p - b is an odd integer for the even or odd b in the middle of the two bitcounts around a
-break. Its sign is exact, as a sign or as p - b cut to [-1, 1]. Each student sums signs times U / 2.
+Bitcounts are sums of N0 numbers +-1: p + N0 is even. So floor(((p + N0) |K| - 1) / 2 N0), at least 0, is the number of
+the interval in which p lies, from 0 to |K| - 1. What is rounded down there is never nearer to a whole number than
+1 / 2 N0, so that float32 gets it right. Likewise p - b is odd for the b midway between two bitcounts.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tfbnas.layers.interaction import InteractedConv2D
+from tfbnas.costs.latency import Latency
+from tfbnas.layers.interaction import BLOCK, InteractedConv2D
 from tfbnas.lce.operations import Operation
+
+WAYS = ("stairs", "blocks", "signs")
+"""stairs: a float 1x1 convolution scales the teachers, their staircases are rounded down, and another one sums them up
+for the students. blocks: the same for all channels, by a depthwise convolution and by one in groups of 16 channels, as
+the search draws edges. signs: a binary convolution counts the teachers' bits once more and writes their signs, which a
+binary 1x1 convolution reads as often as it needs."""
+
+_DEVICE = "raspberry_pi_4b"
+"""Whose table decides which way is the cheapest."""
+
+
+@dataclass(frozen=True)
+class Stairs:
+    """The staircases that the present edges of a layer need.
+
+    Attributes:
+      teachers: Channel of each, int `[stairs]`.
+      sizes: Its number of intervals, int `[stairs]`.
+      weights: What each student makes of it, -1, 0 or 1, int `[stairs, channels]`.
+    """
+
+    teachers: np.ndarray
+    sizes: np.ndarray
+    weights: np.ndarray
 
 
 @dataclass(frozen=True)
 class Signs:
-    """The signs that the present edges of a layer need.
+    """The signs that sum up to these staircases.
 
     Attributes:
       teachers: Channel of each sign, int `[signs]`.
       breaks: What is subtracted from its bitcount, int `[signs]`.
-      weights: What each student makes of it, -1, 0 or 1 times how often, int `[signs, channels]`.
+      weights: What each student makes of it, how often with which sign, int `[signs, channels]`.
     """
 
     teachers: np.ndarray
     breaks: np.ndarray
     weights: np.ndarray
+
+
+def stairs(layer: InteractedConv2D) -> Stairs:
+    """The staircases that the edges of a layer need, each once; there must be edges."""
+    kinds = layer.staircases()
+    weights = np.zeros([len(kinds), layer.channels], int)
+    for teacher, student, influence in layer.edges:
+        weights[kinds.index((teacher, abs(influence))), student] = np.sign(influence)
+    teachers, sizes = np.array(kinds).T
+    return Stairs(teachers, sizes, weights)
+
+
+def every_channel(layer: InteractedConv2D) -> Stairs:
+    """Staircases of all channels, in the order of the channels, each with every size that some edge has."""
+    sizes = sorted({abs(influence) for _, _, influence in layer.edges})
+    weights = np.zeros([layer.channels, len(sizes), layer.channels], int)
+    for teacher, student, influence in layer.edges:
+        weights[teacher, sizes.index(abs(influence)), student] = np.sign(influence)
+    count = layer.channels
+    return Stairs(np.repeat(np.arange(count), len(sizes)), np.tile(sizes, count), weights.reshape(-1, count))
 
 
 def signs(layer: InteractedConv2D) -> Signs:
@@ -50,15 +96,16 @@ def signs(layer: InteractedConv2D) -> Signs:
     )
 
 
-WAYS = ("float", "mixed", "binary")
-"""float: two float 1x1 convolutions, the first cut to [-1, 1]. mixed: the first of them, quantised, then a binary one
-that reads each sign as often as it needs to sum to zero and more. binary: the first is binary, too: it counts the
-teachers' bits once more and writes signs."""
-
-
 def copies(found: Signs) -> int:
     """How often a binary convolution must read each sign, so that +-1 weights sum to every weight times two."""
     return 2 * int(np.abs(found.weights).max())
+
+
+def groups(layer: InteractedConv2D) -> int:
+    """Into how many blocks of channels the way "blocks" divides a layer; 0 where edges join different ones."""
+    count = 1 if layer.channels % BLOCK else layer.channels // BLOCK
+    apart = any(teacher // BLOCK != student // BLOCK for teacher, student, _ in layer.edges)
+    return 0 if count > 1 and apart else count
 
 
 def operations(layer: InteractedConv2D, way: str, *, height: int, width: int) -> list[Operation]:
@@ -75,8 +122,7 @@ def operations(layer: InteractedConv2D, way: str, *, height: int, width: int) ->
     """
     if not layer.edges:
         return []
-    found, channels = signs(layer), layer.channels
-    count = len(found.teachers)
+    channels = layer.channels
 
     def one(name: str, kind: str, reads: int, writes: int, **more) -> Operation:
         common: dict[str, Any] = {
@@ -89,44 +135,39 @@ def operations(layer: InteractedConv2D, way: str, *, height: int, width: int) ->
         return Operation(f"{layer.name}_{name}", kind, inputs=reads, outputs=writes, **common | more)
 
     add = one("corrected", "add", channels, channels, terms=2)
-    if way == "float":
-        first = one("signs", "convolution", channels, count, bias=True)
-        return [first, one("correction", "convolution", count, channels), add]
-    count *= copies(found)
-    last = one("correction", "convolution", count, channels, binary=True, reads_bits=True)
-    if way == "mixed":
-        first = one("signs", "convolution", channels, count, bias=True)
-        return [first, one("signs", "quantize", count, count), last, add]
-    own: dict[str, Any] = {
-        "binary": True,
-        "reads_bits": True,
-        "writes_bits": True,
-        "kernel_size": tuple(layer.kernel_size),
-    }
-    return [one("signs", "convolution", layer.input_count, count, stride=layer.strides[0], **own), last, add]
+    if way == "signs":
+        found = signs(layer)
+        count = len(found.teachers) * copies(found)
+        bits: dict[str, Any] = {"binary": True, "reads_bits": True}
+        first: dict[str, Any] = bits | {"writes_bits": True, "kernel_size": tuple(layer.kernel_size)}
+        return [
+            one("signs", "convolution", layer.input_count, count, stride=layer.strides[0], **first),
+            one("correction", "convolution", count, channels, **bits),
+            add,
+        ]
+    count = len((stairs(layer) if way == "stairs" else every_channel(layer)).teachers)
+    kind, parts = ("convolution", 1) if way == "stairs" else ("depthwise", groups(layer))
+    return [
+        one("scaled", kind, channels, count, bias=True),
+        one("stairs", "activation", count, count),
+        one("correction", "convolution", count, channels, bias=True, groups=parts),
+        add,
+    ]
 
 
-def instructions(operation: Operation) -> float:
-    """Thousands of instructions of an operation on a Cortex-A72, as fitted to LCE's kernels under an emulator.
+@functools.cache
+def _table() -> Latency:
+    return Latency(_DEVICE)
 
-    Float convolutions: as ResNet-18 in float takes them, 0.37 for each multiply-add; a model, not a measurement.
-    """
-    pixels, inputs, outputs = operation.height * operation.width, int(operation.inputs), int(operation.outputs)
-    if operation.kind == "add":
-        return 1.4e-3 * pixels * outputs
-    if operation.kind == "quantize":
-        return (0.8e-3 if inputs % 32 == 0 else 13.3e-3) * pixels * inputs
-    window = operation.kernel_size[0] * operation.kernel_size[1]
-    if not operation.binary:
-        return 0.37e-3 * pixels * window * inputs * outputs
-    words = -(-inputs // 32)
-    reads, writes = -(-window * words * 32 // 128) * 128, -(-outputs // 8) * 8
-    start, product, output, column = (3.1, 0.0244, 3.4, 10.9) if operation.writes_bits else (3.0, 0.0240, 4.5, 11.6)
-    return start + pixels * (product * writes * reads + output * outputs + column * window * words) / 1e3
+
+def milliseconds(found: list[Operation]) -> float:
+    """Predicted time of some operations on a Raspberry Pi 4B."""
+    return sum(map(_table().of_operation, found))
 
 
 def cheapest(layer: InteractedConv2D, *, height: int, width: int) -> tuple[str, list[Operation]]:
-    """The way with the fewest instructions, and its operations; arguments as of `operations`."""
-    found = {way: operations(layer, way, height=height, width=width) for way in WAYS}
-    way = min(found, key=lambda way: sum(map(instructions, found[way])))
+    """The fastest way on a Raspberry Pi 4B, and its operations; arguments as of `operations`."""
+    ways = [way for way in WAYS if way != "blocks" or groups(layer)]
+    found = {way: operations(layer, way, height=height, width=width) for way in ways}
+    way = min(found, key=lambda way: milliseconds(found[way]))
     return way, found[way]

@@ -9,7 +9,7 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
-from tfbnas.costs.interacted import Signs, cheapest, copies, signs
+from tfbnas.costs.interacted import cheapest, copies, every_channel, groups, signs, stairs
 from tfbnas.layers.interaction import InteractedConv2D
 from tfbnas.lce.graph import Call
 from tfbnas.lce.registry import register
@@ -33,7 +33,7 @@ def interacted(layer: InteractedConv2D, inputs: Any, name: str, way: str | None 
       layer: Closed and built.
       inputs: Keras tensor.
       name: Of the convolution; further layers are called so, "_" and more.
-      way: One of `costs.interacted.WAYS`. Default: the one with the fewest instructions.
+      way: One of `costs.interacted.WAYS`. Default: the one with the least predicted time.
     """
     kernel = np.sign(layer.kernel_quantizer(layer.kernel).numpy())
     same = {"padding": "same", "pad_values": 1.0, **_BINARY}
@@ -42,46 +42,50 @@ def interacted(layer: InteractedConv2D, inputs: Any, name: str, way: str | None 
     if not layer.edges:
         return bitcounts
     height, width, channels = bitcounts.shape[1:]
-    found, way = signs(layer), way or cheapest(layer, height=height, width=width)[0]
-    if way == "float":
-        first = _signs_of_bitcounts(found, channels, f"{name}_signs", lq.activations.hard_tanh)
-        weights = (0.5 * layer.unit * found.weights)[None, None]
-        second = tf.keras.layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_correction", dtype="float32")
-        correction = _with(second, weights)(first(bitcounts))
-    else:
-        found, times = _repeated(found), copies(found)
-        if way == "mixed":
-            bits = _signs_of_bitcounts(found, channels, f"{name}_signs", None)(bitcounts)
-        else:
-            again = lq.layers.QuantConv2D(
-                len(found.teachers), layer.kernel_size, layer.strides, name=f"{name}_signs", **same
-            )
-            bits = _with(again, kernel[..., found.teachers])(inputs)
-            bits = _affine(1.0, -found.breaks, f"{name}_breaks")(bits)
+    way = way or cheapest(layer, height=height, width=width)[0]
+    if way == "signs":
+        found = signs(layer)
+        times = copies(found)
+        teachers, breaks = np.repeat(found.teachers, times), np.repeat(found.breaks, times)
+        again = lq.layers.QuantConv2D(len(teachers), layer.kernel_size, layer.strides, name=f"{name}_signs", **same)
+        bits = _affine(1.0, -breaks, f"{name}_breaks")(_with(again, kernel[..., teachers])(inputs))
         second = lq.layers.QuantConv2D(channels, 1, name=f"{name}_correction", **_BINARY)
-        summed = _with(second, _split(signs(layer).weights, times)[None, None])(bits)
+        summed = _with(second, _split(found.weights, times)[None, None])(bits)
         correction = _affine(0.25 * layer.unit, 0.0, f"{name}_scale")(summed)
+    else:
+        correction = _stairs(layer, bitcounts, name, in_blocks=way == "blocks")
     return tf.keras.layers.Add(name=f"{name}_corrected")([bitcounts, correction])
+
+
+def _stairs(layer: InteractedConv2D, bitcounts: Any, name: str, *, in_blocks: bool) -> Any:
+    """What the edges add, by staircases."""
+    channels, double = layer.channels, 2 * layer.terms
+    found = every_channel(layer) if in_blocks else stairs(layer)
+    scale, offset = found.sizes / double, (found.sizes * layer.terms - 1) / double
+    plain: dict[str, Any] = {"activation": "relu", "name": f"{name}_scaled", "dtype": "float32"}
+    if in_blocks:
+        first = tf.keras.layers.DepthwiseConv2D(1, depth_multiplier=len(scale) // channels, **plain)
+        kernel = scale.reshape(1, 1, channels, -1)
+    else:
+        first = tf.keras.layers.Conv2D(len(scale), 1, **plain)
+        kernel = np.zeros([1, 1, channels, len(scale)])
+        kernel[0, 0, found.teachers, np.arange(len(scale))] = scale
+    numbers = tf.math.floor(_with(first, kernel, offset)(bitcounts), name=f"{name}_stairs")
+    parts = groups(layer) if in_blocks else 1
+    # A convolution in groups has the weights of each output's own group only.
+    inside = len(scale) // parts
+    weights = layer.unit * found.weights.reshape(parts, inside, parts, -1)[np.arange(parts), :, np.arange(parts)]
+    weights = weights.transpose(1, 0, 2).reshape(1, 1, inside, channels)
+    middle = -layer.unit * (found.weights * (found.sizes[:, None] - 1) // 2).sum(axis=0)
+    second = tf.keras.layers.Conv2D(channels, 1, groups=parts, name=f"{name}_correction", dtype="float32")
+    return _with(second, weights, middle)(numbers)
 
 
 def _lower(call: Call, deployment: Any) -> Any:
     return interacted(call.layer, deployment.read(call), call.name)
 
 
-register(InteractedConv2D, lower=_lower, writes_bits=lambda layer: not layer.edges)
-
-
-def _signs_of_bitcounts(found: Signs, channels: int, name: str, activation: Callable | None):
-    count = len(found.teachers)
-    kernel = np.zeros([1, 1, channels, count])
-    kernel[0, 0, found.teachers, np.arange(count)] = 1.0
-    layer = tf.keras.layers.Conv2D(count, 1, activation=activation, name=name, dtype="float32")
-    return _with(layer, kernel, -found.breaks)
-
-
-def _repeated(found: Signs) -> Signs:
-    times = copies(found)
-    return Signs(np.repeat(found.teachers, times), np.repeat(found.breaks, times), found.weights)
+register(InteractedConv2D, lower=_lower)
 
 
 def _split(weights: np.ndarray, times: int) -> np.ndarray:

@@ -20,6 +20,9 @@ from tfbnas.layers.width import pad_to_layout, present_size, static_size
 Edge = tuple[int, int, int]
 """Teacher, student, influence K."""
 
+BLOCK = 16
+"""Channels of a block; a search draws edges within blocks, and a deployed network sums them up in these groups."""
+
 
 class OpenInteractions:
     """The channel graph of a layer while a search changes it.

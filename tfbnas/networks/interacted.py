@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ import tensorflow as tf
 
 from tfbnas.errors import UserError
 from tfbnas.layers import BatchNormalization, Dense, FloatConv2D
-from tfbnas.layers.interaction import InteractedConv2D, OpenInteractions, checked_edges
+from tfbnas.layers.interaction import BLOCK, InteractedConv2D, OpenInteractions, checked_edges
+from tfbnas.layers.threshold import ChannelThreshold
 from tfbnas.networks.choices import Edges
 
 
@@ -19,10 +21,10 @@ class Interactions(Edges):
     """The channel graph of a layer; open: an OpenInteractions.
 
     Its JSON is a rising list of edges, `[[teacher, student, influence], ...]`. Drawn is the number of edges, evenly up
-    to a tenth of all, then the edges and their influences.
+    to a tenth of all that join two channels of one block, then the edges and their influences.
 
     Attributes:
-      levels: K0: influences are +-3 .. +-(2 K0 + 1). Default 2.
+      levels: K0: influences are +-3, +-5 .. +-(2 K0 + 1). Default 2.
     """
 
     levels: int = 2
@@ -33,36 +35,48 @@ class Interactions(Edges):
     def open(self, name: str) -> OpenInteractions:  # type: ignore[override]
         return OpenInteractions(name, self.sources, self.levels)
 
-    def draw(self, random: np.random.Generator) -> list[list[int]]:
-        pairs = self.sources * (self.sources - 1)
-        count = int(random.integers(pairs // 10, endpoint=True))
-        return self.drawn(random, count)
+    @property
+    def pairs(self) -> int:
+        """How many pairs of two channels of one block there are."""
+        return len(self._pairs())
 
-    def drawn(self, random: np.random.Generator, count: int) -> list[list[int]]:
-        """So many edges, each set of pairs as probable as the others."""
-        places = random.choice(self.sources * (self.sources - 1), count, replace=False)
-        edges = []
-        for teacher, student in zip(*np.divmod(np.sort(places), self.sources - 1), strict=True):
-            size = 2 * int(random.integers(1, self.levels, endpoint=True)) + 1
-            student = int(student + (student >= teacher))
-            edges.append([int(teacher), student, size * int(random.choice([-1, 1]))])
-        return edges
+    def draw(self, random: np.random.Generator) -> list[list[int]]:
+        return self.drawn(int(random.integers(self.pairs // 10, endpoint=True)), random)
+
+    def drawn(self, count: int, random: np.random.Generator) -> list[list[int]]:
+        """So many edges within blocks, with influences of all kinds."""
+        steps = random.integers(1, self.levels, count, endpoint=True)
+        return self.placed(random.choice([-1, 1], count) * (2 * steps + 1), random)
+
+    def placed(self, influences: Sequence[int], random: np.random.Generator) -> list[list[int]]:
+        """A random graph with these influences: every set of pairs within blocks is as probable as the others."""
+        pairs = self._pairs()
+        chosen = pairs[np.sort(random.choice(len(pairs), len(influences), replace=False))]
+        mixed = random.permutation(np.asarray(influences, int))
+        return [[int(t), int(s), int(k)] for (t, s), k in zip(chosen, mixed, strict=True)]
+
+    def _pairs(self) -> np.ndarray:
+        """Teacher and student of every edge within a block, in rising order, `[pairs, 2]`."""
+        block = np.arange(self.sources) // BLOCK
+        return np.argwhere((block[:, None] == block) & ~np.eye(self.sources, dtype=bool))
 
 
 class _Convolutions:
     """Makes the convolutions of a network, binary with interactions or in full precision."""
 
-    def __init__(self, choose, binarisation: str, levels: int, influence_unit: float):
+    def __init__(self, choose, binarisation: str, levels: int, influence_unit: float, thresholds: bool = False):
         if binarisation not in ("sign", "float"):
             raise UserError(
                 f'Expected the option `binarisation` of a network with interactions to be "sign" or "float". '
                 f"Received: binarisation={binarisation!r}."
             )
         self.choose, self.binary = choose, binarisation == "sign"
-        self.levels, self.influence_unit = levels, influence_unit
+        self.levels, self.influence_unit, self.thresholds = levels, influence_unit, thresholds
 
     def __call__(self, x, channels: int, name: str, strides: int = 1):
         edges = self.choose(name, Interactions(channels, channels, levels=self.levels))
+        if self.thresholds:
+            x = ChannelThreshold(name=f"{name}_threshold")(x)
         if self.binary:
             options = {"levels": self.levels, "influence_unit": self.influence_unit}
             return InteractedConv2D(channels, 3, strides, edges=edges, name=name, **options)(x)
@@ -80,6 +94,7 @@ def resnet20(
     binarisation: str = "sign",
     levels: int = 2,
     influence_unit: float = 0.01,
+    thresholds: bool = False,
 ):
     """Three stages of 2 n binary 3x3 convolutions, each with a real shortcut around it; first and last layer float.
 
@@ -96,11 +111,13 @@ def resnet20(
         under the same names, and no interactions, whatever the choices are. Default: "sign".
       levels: K0. Default 2.
       influence_unit: U0, by which share of N0 one step of a staircase corrects. Default 0.01.
+      thresholds: Whether each binary convolution takes the signs of its input at a learned threshold for each channel,
+        not at 0. Default: False.
 
     Returns:
       Functional model from images to logits `[batch, classes]`, float32.
     """
-    convolve = _Convolutions(choose, binarisation, levels, influence_unit)
+    convolve = _Convolutions(choose, binarisation, levels, influence_unit, thresholds)
     inputs = tf.keras.Input(input_shape)
     x = BatchNormalization(name="stem_bn")(FloatConv2D(base, 3, name="stem")(inputs))
     for stage in range(1, 4):

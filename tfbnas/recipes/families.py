@@ -54,6 +54,26 @@ class ModuleBaselines:
         return ModuleBaselines(plain=False, whole=False)
 
 
+@dataclass
+class GraphBaselines:
+    """Networks that are trained beside the searched one, for comparison, all from scratch as `train` says.
+
+    Attributes:
+      plain: Whether the network without interactions is.
+      random: Whether one with a random graph is, with as many edges and the same influences in each layer.
+      thresholds: Whether the network without interactions is whose convolutions have a learned threshold for each input
+        channel. (In VGG-small batch normalisation is that already: there is no such network.)
+    """
+
+    plain: bool = True
+    random: bool = False
+    thresholds: bool = False
+
+    def without_common(self) -> GraphBaselines:
+        """Without the networks that are the same whatever the budget: a sweep trains them once."""
+        return GraphBaselines(plain=False, random=self.random)
+
+
 Binarisation = Literal["zero_alpha", "sign", "float"]
 
 
@@ -149,10 +169,14 @@ class ResNet20Settings(NetworkSettings):
     levels: int = 2
     influence_unit: float = 0.01
 
-    baselines: ClassVar[type] = ModuleBaselines
+    baselines: ClassVar[type] = GraphBaselines
 
     def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        return {"plain": (f"{self.family} without interactions", self.builder_options())}
+        own = self.builder_options()
+        found = {"plain": (f"{self.family} without interactions", own)}
+        if self.is_own:
+            found["thresholds"] = (f"{self.family} with learned thresholds", {**own, "thresholds": True})
+        return found
 
 
 @dataclass
@@ -172,7 +196,7 @@ class VggSmallSettings(NetworkSettings):
     levels: int = 2
     influence_unit: float = 0.01
 
-    baselines: ClassVar[type] = ModuleBaselines
+    baselines: ClassVar[type] = GraphBaselines
 
     def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
         return {"plain": (f"{self.family} without interactions", self.builder_options())}

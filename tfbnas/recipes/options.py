@@ -70,15 +70,15 @@ class TrainSettings:
     Attributes:
       epochs: Passes over all training images.
       batch_size: Images per step.
-      recipe: sgd for all weights; or adam_sgd, Adam for the latent weights of the binary kernels and SGD with Nesterov
-        momentum for the rest.
-      learning_rate: Of SGD, at the start.
+      recipe: sgd for all weights; adam for all weights; or adam_sgd, Adam for the latent weights of the binary kernels
+        and SGD with Nesterov momentum for the rest.
+      learning_rate: Of SGD, at the start; of Adam, for adam.
       schedule: cosine (to zero), or steps (divided by ten at each of `drops`).
       drops: Fractions of the epochs at which the learning rate drops, for `steps`.
       momentum: Of SGD.
       weight_decay: Of the recipe sgd, on all weights, decoupled: a step takes learning_rate * weight_decay of each
         weight away. The L2 penalty of other frameworks acts through the momentum: there, 1e-4 with momentum 0.9 is 1e-3
-        here. The recipe adam_sgd has no decay.
+        here. The other recipes have no decay.
       kernel_learning_rate: Of Adam, at the start; it falls as that of SGD does. For adam_sgd.
       kernel_bound: Latent weights of binary kernels are clipped to [-kernel_bound, kernel_bound] after each step; null
         for no clipping. For adam_sgd.
@@ -89,7 +89,7 @@ class TrainSettings:
 
     epochs: int = 16
     batch_size: int = 128
-    recipe: Literal["sgd", "adam_sgd"] = "sgd"
+    recipe: Literal["sgd", "adam", "adam_sgd"] = "sgd"
     learning_rate: float = 0.1
     schedule: Literal["cosine", "steps"] = "cosine"
     drops: list[float] = field(default_factory=lambda: [140 / 300, 220 / 300, 260 / 300])
@@ -106,10 +106,10 @@ class TrainSettings:
         require_range("train", 0, 1, momentum=self.momentum)
         if self.kernel_bound is not None:
             require_positive("train", kernel_bound=self.kernel_bound)
-            if self.recipe == "sgd":
+            if self.recipe != "adam_sgd":
                 raise UserError(
                     "Expected `train.recipe` to be adam_sgd with a `train.kernel_bound`. "
-                    f"Received: recipe=sgd, kernel_bound={self.kernel_bound}."
+                    f"Received: recipe={self.recipe}, kernel_bound={self.kernel_bound}."
                 )
         if not 0 <= self.warm_up < self.epochs:
             raise UserError(

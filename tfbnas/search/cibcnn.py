@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,30 +33,22 @@ from tfbnas.search.base import Search
 from tfbnas.search.batches import steps_of
 from tfbnas.search.cibcnn_settings import Settings
 from tfbnas.search.interaction_policy import InteractionPolicy, log_probabilities, roll_out
+from tfbnas.search.interaction_prices import Prices
 from tfbnas.search.interactions import Blocks
 from tfbnas.search.losses import loss_of_each
 from tfbnas.search.reinforce import leave_one_out
-from tfbnas.training import learning_rates
+from tfbnas.training import learning_rates, weight_optimizer
 
-
-@dataclass(frozen=True)
-class Prices:
-    """What edges cost, as a sum over layers.
-
-    Attributes:
-      plain: Cost of the network without edges, `[budgets]`.
-      edge: Cost of one edge more, `[budgets, layers]`: a layer's cost at its limit, divided by its edges.
-    """
-
-    plain: np.ndarray
-    edge: np.ndarray
+_MEANS = ["loss", "accuracy", "reward", "active", "idle"]
+"""What the logs hold of each epoch beside the costs."""
 
 
 class CIBCNN(Search):
     """Searches channel interactions. Hyperparameters: see `tfbnas.search.cibcnn_settings.Settings`.
 
     `fit` trains the weights with the present graphs and, at every `interval`-th step, the policy that changes them. Its
-    history also has reward (mean of all steps of all sequences), edges and density.
+    history also has reward (mean of all steps of all sequences), edges and density; active, the mean share of pixels at
+    which an edge corrects its student, and idle, the share of edges that correct none, on the images of the rewards.
 
     Args:
       network: Name of a network family whose choices are `networks.interacted.Interactions`.
@@ -80,6 +72,7 @@ class CIBCNN(Search):
     def __init__(self, network: str, *, budget: Budget | Sequence[Budget], **arguments: Any):
         super().__init__(network, budget=budget, **arguments)
         own, kinds = self.settings, interacted(self.template)
+        self._check_budgets()
         self.blocks = Blocks(tuple(kind.sources for kind in kinds.values()), own.density_limit)
         levels = {kind.levels for kind in kinds.values()}.pop()
         self.opened: dict[str, OpenInteractions] = {name: kind.open(name) for name, kind in kinds.items()}
@@ -90,6 +83,13 @@ class CIBCNN(Search):
             classes=self.template.classes,
             options=self.template.options,
         )
+        layers = [layer for layer in self.network.layers if isinstance(layer, InteractedConv2D)]
+        self._terms = {layer.open.name: layer.terms for layer in layers if layer.open is not None}
+        if set(self._terms) != set(kinds):
+            raise UserError(
+                f"Expected a network that has the interactions it asks for. Received: {network!r} without "
+                f"{sorted(set(kinds) - set(self._terms))}; interactions need binarisation sign."
+            )
         _initialise(self.network, self.seed)
         self.policy = InteractionPolicy(
             self.blocks, levels, units=own.policy_units, hierarchical=own.hierarchical, seed=self.seed
@@ -100,8 +100,8 @@ class CIBCNN(Search):
             graph.present = lambda index=index: self._graph(index)
         self.steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
         self.warm = tf.Variable(False, trainable=False, name="warm")
-        self.prices = self._prices()
-        self._means = {name: tf.keras.metrics.Mean(name) for name in ("loss", "accuracy", *self.cost_names, "reward")}
+        self.prices = Prices(self.template, self.budgets, self.network, kinds, self.blocks.limits().tolist())
+        self._means = {name: tf.keras.metrics.Mean(name) for name in _MEANS + self.cost_names}
 
     @classmethod
     def least_costs(cls, template: Architecture, budgets: Sequence[Budget], settings: Any) -> list[float | None]:
@@ -155,43 +155,28 @@ class CIBCNN(Search):
         return all(budget.cost.of(architecture) <= budget.limit for budget in self.budgets)
 
     def costs(self) -> list[float]:
-        """Cost of each budget with the present graphs, as a sum over layers (see `Prices`)."""
-        return self._costs(self.graphs.value()[None])[:, 0].numpy().tolist()
+        """Cost of each budget of the network that would come out now."""
+        found = self.architecture()
+        return [float(budget.cost.of(found)) for budget in self.budgets]
 
     def _costs(self, graphs: tf.Tensor) -> tf.Tensor:
-        """Of graphs `[rollouts, ..]`, `[budgets, rollouts]`."""
-        edges = tf.cast(tf.math.count_nonzero(graphs, axis=[2, 3, 4]), tf.float32)
-        prices = tf.constant(self.prices.edge, tf.float32)
-        return tf.constant(self.prices.plain, tf.float32)[:, None] + tf.matmul(prices, edges, transpose_b=True)
+        """Of graphs `[rollouts, ..]`, `[budgets, rollouts]`, as a sum over layers (see `Prices`)."""
+        return self.prices.of(tf.math.count_nonzero(graphs, axis=[2, 3, 4]))
 
-    def _prices(self) -> Prices:
-        """Layers of one shape share a price, so that few networks have to be priced."""
-        plain = np.array(self.least_costs(self.template, self.budgets, self.settings), np.float64)
-        for budget, cost in zip(self.budgets, plain, strict=True):
-            if cost > budget.limit:
+    def _check_budgets(self) -> None:
+        for budget, cost in zip(
+            self.budgets, self.least_costs(self.template, self.budgets, self.settings), strict=True
+        ):
+            if cost is not None and cost > budget.limit:
                 raise UserError(
                     f"Expected `limit` of a budget to be at least {cost:.6g} {budget.cost.unit}, the cost of "
                     f"{self.least_text(self.template, self.settings)}. Received: limit={budget.limit:.6g}."
                 )
-        edge, known = np.zeros([len(self.budgets), len(self.opened)]), {}
-        layers = {}
-        for layer in self.network.layers:
-            if isinstance(layer, InteractedConv2D) and layer.open is not None:
-                layers[layer.open.name] = layer
-        random = np.random.default_rng(0)
-        for index, (name, kind) in enumerate(interacted(self.template).items()):
-            count, layer = int(self.blocks.limits()[index]), layers[name]
-            shape = (layer.input_shape, layer.output_shape, layer.kernel_size, layer.strides)
-            if count and shape not in known:
-                full = replace(self.template, choices={name: kind.drawn(random, count)})
-                known[shape] = (np.array([b.cost.of(full) for b in self.budgets]) - plain) / count
-            edge[:, index] = known.get(shape, 0.0)
-        return Prices(plain, edge)
 
     def choices(self) -> dict[str, dict[str, Any]]:
         """What is known of each layer's graph: "value" is its density; "edges" how many, "influences" how often each.
 
-        The graph that would come out now is the only candidate: a sequence draws changes, not graphs.
+        There are no candidates: a sequence draws changes, not graphs.
         """
         pairs, found = self.blocks.allowed().sum(axis=(1, 2, 3)), {}
         for layer, (name, edges) in enumerate(self.architecture().choices.items()):
@@ -199,11 +184,13 @@ class CIBCNN(Search):
             influences = {str(size): sum(edge[2] == size for edge in edges) for size in sizes if abs(size) > 1}
             density = len(edges) / max(1, int(pairs[layer]))
             found[name] = {"value": density, "closed": edges, "edges": len(edges), "influences": influences}
-            found[name] |= {"candidates": [edges], "probabilities": [1.0]}
         return found
 
+    def record(self) -> dict[str, Any]:
+        return {**super().record(), "warm_up": bool(self.warm)}
+
     def shown(self, logs) -> dict[str, str | None]:
-        return {**super().shown(logs), "density": None}
+        return {**super().shown(logs), "density": None, "active": None, "idle": None}
 
     # Training.
 
@@ -212,12 +199,11 @@ class CIBCNN(Search):
         return self.policy.trainable_variables
 
     def optimizers(self, train: Any) -> dict[str, Any]:
-        """Adam with the schedule of the settings over all epochs, and Adam for the policy."""
-        own = self.settings
+        """The optimiser of the settings with their schedule over all epochs, and Adam for the policy."""
+        own, steps = self.settings, steps_of(train, self.settings.batch_size)
+        rates = learning_rates(own, steps * own.epochs)
         return {
-            "weight_optimizer": tf.keras.optimizers.Adam(
-                learning_rates(own, steps_of(train, own.batch_size) * own.epochs)
-            ),
+            "weight_optimizer": weight_optimizer(own, rates, self.network, epoch_steps=steps),
             "architecture_optimizer": tf.keras.optimizers.Adam(own.architecture_learning_rate),
         }
 
@@ -277,7 +263,7 @@ class CIBCNN(Search):
             self.policy,
             self.graphs.value(),
             evaluate,
-            self._confidences(images),
+            self._watched(images),
             steps=own.rollout_steps,
             count=own.rollouts,
             threshold=own.loss_threshold,
@@ -300,11 +286,11 @@ class CIBCNN(Search):
         with self._with(graphs):
             return tf.reduce_mean(loss_of_each(self.loss, labels, self.network(images, training=True)))
 
-    def _confidences(self, images: tf.Tensor) -> tf.Tensor:
-        """Of all pairs of all layers, from the bitcounts of the present graphs."""
+    def _watched(self, images: tf.Tensor) -> tf.Tensor:
+        """Confidences of all pairs of all layers, from the bitcounts of the present graphs, whose activity it notes."""
         seen: dict[str, tf.Tensor] = {}
         for name, graph in self.opened.items():
-            graph.watch = lambda bitcounts, name=name: seen.update({name: bitcounts})
+            graph.watch = lambda bitcounts, name=name: seen.update({name: _thinned(bitcounts)})
         try:
             with self._with(self.graphs.value()):
                 self.network(images, training=True)
@@ -312,7 +298,12 @@ class CIBCNN(Search):
             for graph in self.opened.values():
                 graph.watch = None
         blocks, size = self.blocks.shape[1:3]
-        return tf.stack([interactions.confidence(_thinned(seen[name]), blocks, size) for name in self.opened])
+        for layer, (name, bitcounts) in enumerate(seen.items()):
+            active = interactions.activity(bitcounts, self._graph(layer), self._terms[name], self.policy.levels)
+            exists = tf.cast(self._graph(layer) != 0, tf.float32)
+            self._means["active"].update_state(active, exists)
+            self._means["idle"].update_state(tf.cast(active == 0, tf.float32), exists)
+        return tf.stack([interactions.confidence(seen[name], blocks, size) for name in self.opened])
 
     # Graphs of the present step.
 
@@ -331,7 +322,7 @@ class CIBCNN(Search):
 
 
 class _Epochs(tf.keras.callbacks.Callback):
-    """Ends the warm-up; gives the logs the edges and their density, and the names that every method uses."""
+    """Ends the warm-up; gives the logs the edges and their density."""
 
     def __init__(self, warm_up_epochs: int):
         super().__init__()
@@ -341,8 +332,6 @@ class _Epochs(tf.keras.callbacks.Callback):
         self.model.warm.assign(epoch < self.warm_up_epochs)
 
     def on_epoch_end(self, epoch, logs=None):
-        for name in [name for name in logs if name.startswith("val_")]:
-            logs[f"validation_{name[4:]}"] = logs.pop(name)
         edges = int(np.count_nonzero(self.model.graphs.numpy()))
         logs |= {"edges": float(edges), "density": edges / self.model.blocks.allowed().sum()}
 

@@ -25,9 +25,17 @@ class Settings:
       density_limit: Largest share of a layer's pairs that may be edges. Paper: 0.1.
       hierarchical: Whether the policy draws a block of channels, then an edge in it (ours), or from a layer (paper).
       policy_units: Of the policy's dense and recurrent layers.
-      learning_rate: Of Adam for the weights, at the start. Paper: 1e-3.
+      normalization_epochs: Epochs after the search in which batch normalisation alone is trained behind weights that
+        stay; 0 trains what was found from scratch. Paper: 1.
+      recipe: How the weights are trained: adam (paper), sgd, or adam_sgd; the settings below are those of `train`.
+      learning_rate: Of the weights, at the start. Paper: 1e-3.
       schedule: steps (divided by ten at each of `drops`), or cosine (to zero).
       drops: Fractions of the epochs at which the learning rate drops, for `steps`. Paper: 0.5, 0.9.
+      momentum: Of SGD.
+      weight_decay: Of the recipe sgd.
+      kernel_learning_rate: Of the binary kernels' Adam, for adam_sgd.
+      kernel_bound: Bound of the binary kernels' latent weights, for adam_sgd; null for none.
+      warm_up: Epochs in which the rates rise, for adam_sgd; nothing to do with warm_up_epochs.
       architecture_learning_rate: Of Adam for the policy.
     """
 
@@ -43,9 +51,16 @@ class Settings:
     density_limit: float = 0.1
     hierarchical: bool = False
     policy_units: int = 64
+    normalization_epochs: int = 1
+    recipe: Literal["adam", "sgd", "adam_sgd"] = "adam"
     learning_rate: float = 1e-3
     schedule: Literal["cosine", "steps"] = "steps"
     drops: list[float] = field(default_factory=lambda: [0.5, 0.9])
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    kernel_learning_rate: float = 1e-2
+    kernel_bound: float | None = None
+    warm_up: float = 0.5
     architecture_learning_rate: float = 1e-3
 
     def check(self, group: str = "search") -> None:
@@ -55,9 +70,14 @@ class Settings:
           UserError: A value is out of its range, or two do not go together.
         """
         scope = f"{group}." if group else ""
-        names = "epochs batch_size interval rollout_steps policy_units learning_rate architecture_learning_rate"
+        names = "epochs batch_size interval rollout_steps policy_units learning_rate kernel_learning_rate"
+        names += " architecture_learning_rate"
         require_positive(group, **{name: getattr(self, name) for name in names.split()})
-        require_range(group, 0, None, loss_threshold=self.loss_threshold)
+        names = "loss_threshold normalization_epochs weight_decay warm_up"
+        require_range(group, 0, None, **{name: getattr(self, name) for name in names.split()})
+        require_range(group, 0, 1, momentum=self.momentum)
+        if self.kernel_bound is not None:
+            require_positive(group, kernel_bound=self.kernel_bound)
         if self.reward_images is not None:
             require_positive(group, reward_images=self.reward_images)
         for name in ("discount", "density_limit"):

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-BLOCK = 16
-"""Channels of a block; edges are searched within blocks."""
+from tfbnas.layers.interaction import BLOCK, staircase
 
 _NEVER = -1e9
 
@@ -177,6 +176,23 @@ def confidence(bitcounts: tf.Tensor, blocks: int, size: int = BLOCK) -> tf.Tenso
     order = tf.reduce_mean(tf.sign(counts[..., :, None] - counts[..., None, :]), axis=0)
     there = tf.reduce_all(counts >= 0, axis=0)
     return tf.where(there[:, :, None] & there[:, None, :], order, 0.0)
+
+
+def activity(bitcounts: tf.Tensor, influences: tf.Tensor, terms: int, levels: int) -> tf.Tensor:
+    """Share of images and pixels at which an edge corrects its student, `[channels, channels]`; 0 without an edge.
+
+    Args:
+      bitcounts: `[.., channels]`, not corrected.
+      influences: int32 `[channels, channels]`, teacher by student.
+      terms: N0.
+      levels: K0.
+    """
+    shares = tf.zeros(tf.shape(influences), tf.float32)
+    for size in range(3, 2 * levels + 2, 2):
+        moved = tf.cast(staircase(bitcounts, float(size), terms) != 0, tf.float32)
+        share = tf.reduce_mean(tf.reshape(moved, [-1, moved.shape[-1]]), axis=0)
+        shares = tf.where(tf.abs(influences) == size, share[:, None], shares)
+    return shares
 
 
 def reward(change: tf.Tensor, confidences: tf.Tensor, influences: tf.Tensor, threshold: float) -> tf.Tensor:
