@@ -107,21 +107,33 @@ def test_what_is_delivered_fits_and_loses_the_least_probable_edges_first():
     found = search.architecture()
     assert count(found) == 103 and search.costs() == [103.0]
     creation = search.policy(search.graphs.value()[None])[0].numpy()[0].reshape(search.blocks.shape)
-    values = {edge: creation[edge[0], edge[1] // 16, edge[1] % 16, edge[2] % 16] for edge in edges}
+    pairs = [56, 56, 240, 240, 480, 480]
+    values = {e: creation[e[0], e[1] // 16, e[1] % 16, e[2] % 16] + np.log(pairs[e[0]]) for e in edges}
     kept = {(layer, *edge) for layer, name in enumerate(search.opened) for edge in found.choices[name]}
     assert kept == set(sorted(edges, key=values.get)[3:])
 
 
-def test_penalty_keeps_the_policy_within_the_budget(data):
-    """The same search under a tight budget with a heavy penalty is paid less."""
+def test_nothing_is_created_that_the_budget_has_no_room_for(data):
+    """Six layers: once an edge for each fits in, twice it does not."""
+    search = make(limit=111, rollout_steps=6)
+    episode = tf.function(search._episode)
+    images, labels = next(iter(data))
+    for _ in range(3):
+        episode(images, labels)
+        assert 0 < np.count_nonzero(search.graphs) <= 6
+
+
+def test_what_exceeds_the_budget_lowers_the_reward(data):
+    """The same graph under a budget that it exceeds, with a heavy penalty."""
     rewards = []
-    for limit in (1e6, 101.0):
-        search = make(limit=limit)
+    for limit in (1e6, 103.0):
+        search = make(limit=limit, rollout_steps=1)
+        with_graphs(search, [(layer, 1, 2, 3) for layer in range(6)])
         search.budgets = (Budget(search.budget.cost, limit, penalty_weight=100.0),)
         images, labels = next(iter(data))
         tf.function(search._episode)(images, labels)
         rewards.append(float(search._means["reward"].result()))
-    assert rewards[1] < rewards[0] - 1.0
+    assert rewards[1] < rewards[0] - 0.5
 
 
 def test_prices_are_the_costs_of_the_graphs_that_are_priced():
@@ -154,10 +166,7 @@ def test_the_logs_say_how_much_the_edges_do(search):
     assert history["active"][0] == history["idle"][0] == 0
     assert 0 <= history["active"][1] <= 1 and 0 <= history["idle"][1] <= 1
     assert history["active"][1] + history["idle"][1] > 0
-    assert [search.record()["warm_up"], search.blocks.allowed().sum()] == [
-        False,
-        sum(240 * n for n in (1, 1, 1, 1, 2, 2)) - 2 * 184,
-    ]
+    assert search.record()["warm_up"] is False
 
 
 def test_budgets_below_the_plain_network_and_other_networks_are_refused():

@@ -174,6 +174,9 @@ def test_steps_create_set_anew_delete_and_stop_at_the_limit():
     assert graph.ravel().tolist() == [0, 3, 0, 0, 0, 0, 0, 0, 0]
     graph, creates, _ = act(graph, 1, -5, 2)
     assert graph.ravel().tolist() == [0, -5, 0, 0, 0, 0, 0, 0, 0] and creates
+    one = [tf.constant([value]) for value in (5, 3, 1)]
+    found, creates, deletes = interactions.act(tf.constant(graph), *one, limits, tf.constant(False))
+    assert not np.any(found) and not creates and deletes  # no room in the budget
 
 
 def test_density_is_never_above_its_limit():

@@ -8,7 +8,8 @@ Deviations from the paper and its release:
   other sequences, and the graph at the end of the one with the largest return is taken over;
 - losses of rewards use the batch's statistics; the confidence sign(|p_t| - |p_s|) is that of an episode's first graph;
 - no gradient is clipped, deletion is differentiated exactly, an edge joins two different channels of one block of 16;
-- what exceeds the budget lowers the reward, and what is delivered is cut to the budget (see `architecture`).
+- no edge is created that the budget has no room for; what exceeds it nevertheless, since layers are priced one by one,
+  lowers the reward, and what is delivered is cut to the budget (see `architecture`).
 """
 
 from __future__ import annotations
@@ -130,13 +131,14 @@ class CIBCNN(Search):
     def architecture(self) -> Architecture:
         """The present graphs, closed. Where they exceed a budget, edges are left out until they do not.
 
-        First those which the policy would create with the least probability now.
+        First those which the policy would create now with the least probability beside that of any pair of their layer.
         """
         graphs = self.graphs.numpy().copy()
         found = replace(self.template, choices=self.edges(graphs))
         if self._fits(found):
             return found
         creation = self.policy(self.graphs.value()[None])[0].numpy()[0].reshape(graphs.shape)
+        creation += np.log(self.blocks.allowed().sum(axis=(1, 2, 3)))[:, None, None, None]
         places = np.argwhere(graphs)
         order = places[np.argsort(creation[tuple(places.T)], kind="stable")]
         # Costs rise with the edges: the least number that must go, by bisection.
@@ -162,6 +164,12 @@ class CIBCNN(Search):
     def _costs(self, graphs: tf.Tensor) -> tf.Tensor:
         """Of graphs `[rollouts, ..]`, `[budgets, rollouts]`, as a sum over layers (see `Prices`)."""
         return self.prices.of(tf.math.count_nonzero(graphs, axis=[2, 3, 4]))
+
+    def _affordable(self, graphs: tf.Tensor) -> tf.Tensor:
+        """Whether the budgets leave room for one edge more in every layer, `[rollouts]`."""
+        costs = self.prices.of(tf.math.count_nonzero(graphs, axis=[2, 3, 4]) + 1)
+        limits = tf.constant([budget.limit for budget in self.budgets], tf.float32)
+        return tf.reduce_all(costs <= limits[:, None], axis=0)
 
     def _check_budgets(self) -> None:
         for budget, cost in zip(
@@ -268,6 +276,7 @@ class CIBCNN(Search):
             count=own.rollouts,
             threshold=own.loss_threshold,
             seed=tf.stop_gradient(self.steps.value() + self.seed * 1_000_003),
+            affordable=self._affordable,
         )
         with tf.control_dependencies([drawn.rewards]):
             for variable, value in zip(statistics, before, strict=True):

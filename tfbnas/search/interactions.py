@@ -135,7 +135,12 @@ def draw(log_probabilities: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def act(
-    influences: tf.Tensor, created: tf.Tensor, new: tf.Tensor, deleted: tf.Tensor, limits: tf.Tensor
+    influences: tf.Tensor,
+    created: tf.Tensor,
+    new: tf.Tensor,
+    deleted: tf.Tensor,
+    limits: tf.Tensor,
+    affordable: tf.Tensor | bool = True,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """One step: in each layer an edge is created, or its influence set anew, and then one may be deleted.
 
@@ -148,6 +153,7 @@ def act(
       new: int32 `[.., layers]`, its influence.
       deleted: int32 `[.., layers]`, number of the pair.
       limits: int32 `[layers]`, edges.
+      affordable: bool `[..]`, whether anything may be created at all. Default: it may.
 
     Returns:
       The next graph; whether something was drawn to be created, and to be deleted, bool `[.., layers]`.
@@ -155,7 +161,7 @@ def act(
     shape = tf.shape(influences)
     flat = tf.reshape(influences, tf.concat([shape[:-3], [-1]], axis=0))
     edges = tf.math.count_nonzero(flat, axis=-1, dtype=tf.int32)
-    creates, deletes = edges < limits, edges > 0
+    creates, deletes = (edges < limits) & tf.convert_to_tensor(affordable)[..., None], edges > 0
     pairs = tf.range(tf.shape(flat)[-1])
     flat = tf.where((pairs == created[..., None]) & creates[..., None], new[..., None], flat)
     flat = tf.where((pairs == deleted[..., None]) & deletes[..., None], 0, flat)
