@@ -121,7 +121,7 @@ def spawn(tmp_path):
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory, randomised):
-    """Directory of a small exported network of the classes ant, bee, cat and dog, with labels.txt and photo.jpg."""
+    """Directory of a small exported network of the classes ant, bee, cat and dog, with photo.jpg."""
     from tfbnas.architecture import Architecture
     from tfbnas.export import export
     from tfbnas.networks import build
@@ -130,8 +130,7 @@ def exported(tmp_path_factory, randomised):
     chance = np.random.default_rng(0)
     images = chance.integers(0, 256, (8, 8, 8, 3)) / 127.5 - 1
     model = randomised(build(Architecture("test", "test-small", {}, (8, 8, 3), 4)))
-    export(model, directory, images=images.astype(np.float32))
-    (directory / "labels.txt").write_text("ant\nbee\ncat\ndog\n")
+    export(model, directory, images=images.astype(np.float32), class_names=["ant", "bee", "cat", "dog"])
     photo = np.repeat(np.repeat(chance.integers(0, 256, (6, 8, 3), np.uint8), 8, 0), 8, 1)
     (directory / "photo.jpg").write_bytes(tf.io.encode_jpeg(photo, quality=95).numpy())
     return directory

@@ -131,6 +131,7 @@ def undisturbed(recipe, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_killed_worker_ends_the_run_of_the_others_and_it_goes_on(recipe, undisturbed, tmp_path):
     run = tmp_path / "run"
     chief, worker = recipe(run=run)

@@ -53,3 +53,5 @@ def test_one_class_an_image_has_accuracy_alone():
     images, labels = split.images(20)
     accuracy = (network.predict(images, verbose=0).argmax(1) == labels).mean()
     assert metrics.evaluate(network, split) == {"accuracy": pytest.approx(accuracy)}
+    found = metrics.correct(network, split, batch_size=8)
+    assert found.shape == (20,) and np.array_equal(found, network.predict(images, verbose=0).argmax(1) == labels)

@@ -21,7 +21,16 @@ def model(exported, tmp_path):
     return shutil.copytree(exported, tmp_path / "model")
 
 
-def shares(directory, image, scale=lambda pixels: pixels / 127.5 - 1):
+@pytest.fixture
+def bare(model):
+    """The same, of which the .tflite file says nothing: without the zip behind the model."""
+    with zipfile.ZipFile(model / "model.tflite") as archive:
+        end = min(entry.header_offset for entry in archive.infolist())
+    (model / "model.tflite").write_bytes((model / "model.tflite").read_bytes()[:end])
+    return model
+
+
+def shares(directory, image, scale=lambda pixels: pixels):
     """What TensorFlow makes of the pixels."""
     serve = tf.saved_model.load(str(directory / "saved_model")).signatures["serving_default"]
     return tf.nn.softmax(serve(tf.constant(scale(image)[None], tf.float32))["outputs"][0]).numpy()
@@ -57,13 +66,29 @@ def test_the_command_line(exported, capsys):
     lines = out.splitlines()
     assert code == 0 and len(lines) == 3 and "photo.jpg (64x48 pixels, scaled to 8x8" in lines[0]
     assert lines[1].split()[0] in ("ant", "bee", "cat", "dog") and lines[1].endswith(" %")
-    assert "does not say what pixels it takes: they are scaled to -1..1" in err
+    assert "does not say" not in err
+
+
+def test_the_file_alone_says_all(exported, tmp_path, capsys):
+    shutil.copy(exported / "model.tflite", tmp_path)
+    code, out, err = run(capsys, tmp_path / "model.tflite", exported / "photo.jpg", "--top", 1)
+    best, share = predict.Classifier(exported).predict(exported / "photo.jpg").classes[0]
+    assert code == 0 and not err and out.splitlines()[1].split() == [best, f"{100 * share:.1f}", "%"]
+
+
+def test_a_model_that_says_nothing_is_given_what_older_ones_take(bare, capsys):
+    (bare / "export.json").unlink()
+    code, _, err = run(capsys, bare, bare / "photo.jpg")
+    assert code == 0 and "does not say what pixels it takes: they are scaled to -1..1" in err
+    found = dict(predict.Classifier(bare).predict(bare / "photo.jpg", top=4).classes)
+    expected = shares(bare, pixels(bare), scale=lambda image: image / 127.5 - 1)
+    assert found == pytest.approx(dict(zip(["ant", "bee", "cat", "dog"], expected, strict=True)), abs=1e-4)
 
 
 @pytest.mark.parametrize("where", ["export.json", "inside"])
-def test_a_model_of_pixels_is_given_pixels(model, where):
-    """The description decides how pixels are scaled: here, a model of -1..1 is called one of 0..255."""
-    about = {"range": "0..255"}
+def test_the_description_decides_how_pixels_are_scaled(bare, where):
+    """Here, a model of 0..255 is called one of -1..1."""
+    model, about = bare, {"range": "-1..1"}
     if where == "inside":
         with zipfile.ZipFile(model / "model.tflite", "a") as archive:
             archive.writestr("input.json", json.dumps(about))
@@ -73,7 +98,7 @@ def test_a_model_of_pixels_is_given_pixels(model, where):
         (model / "export.json").write_text(json.dumps({**content, "input": about}))
     classifier = predict.Classifier(model)
     found = dict(classifier.predict(model / "photo.jpg", top=4).classes)
-    expected = shares(model, pixels(model), scale=lambda image: image)
+    expected = shares(model, pixels(model), scale=lambda image: image / 127.5 - 1)
     assert classifier.described and list(found) == [classifier.labels[i] for i in np.argsort(-expected, kind="stable")]
     assert set(found) == (set("wxyz") if where == "inside" else {"ant", "bee", "cat", "dog"})
 
@@ -121,7 +146,8 @@ def test_wrong_models(model, tmp_path):
     refused("model.tflite is damaged", predict.Classifier, model)
 
 
-def test_wrong_labels_and_descriptions(model):
+def test_wrong_labels_and_descriptions(bare):
+    model = bare
     (model / "labels.txt").write_text("ant\nbee\n")
     refused("names of 4 classes.*Received: 2", predict.Classifier, model)
     (model / "labels.txt").unlink()

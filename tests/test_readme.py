@@ -34,7 +34,9 @@ def run(code: str, folder: Path) -> None:
 def test_the_first_example_searches_trains_and_exports(tmp_path):
     run(BLOCKS[0], tmp_path)
     names = {path.name for path in (tmp_path / "exported").iterdir()}
-    assert names == {"model.keras", "saved_model", "model.tflite", "export.json"}
+    assert names == {"model.keras", "saved_model", "model.tflite", "labels.txt", "export.json"}
+    labels = (tmp_path / "exported" / "labels.txt").read_text(encoding="utf-8")  # those of the TFDS directory
+    assert labels.splitlines()[:4] == ["airplane", "automobile", "bird", "cat"]
 
 
 def test_the_first_example_is_about_15_lines():

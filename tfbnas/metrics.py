@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from tfbnas.data.split import Split
@@ -36,7 +37,24 @@ def evaluate(network: tf.keras.Model, split: Split, *, batch_size: int = 500) ->
     if len(network.output_shape) == 4:
         measures.append(mean_iou(network.output_shape[-1]))
     network.compile(metrics=measures, loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    height, width = split.image_shape[:2]
-    fitting = max(1, min(batch_size, split.size, _PIXELS // (height * width)))
-    found = network.evaluate(split.epoch(0, fitting, shuffle=False), verbose=0, return_dict=True)
+    batches = split.epoch(0, _fitting(split, batch_size), shuffle=False)
+    found = network.evaluate(batches, verbose=0, return_dict=True)
     return {name: float(found[name]) for name in ("accuracy", "mean_iou") if name in found}
+
+
+def correct(network: tf.keras.Model, split: Split, *, batch_size: int = 500) -> np.ndarray:
+    """Whether a network classifies each image of a split correctly, `[images]`, in the split's order.
+
+    Args:
+      network: From images to logits `[batch, classes]`.
+      split: Images with labels.
+      batch_size: As in `evaluate`.
+    """
+    classify = tf.function(lambda images: tf.argmax(network(images, training=False), axis=-1), reduce_retracing=True)
+    batches = split.epoch(0, _fitting(split, batch_size), shuffle=False)
+    return np.concatenate([classify(images).numpy() == labels.numpy() for images, labels in batches])
+
+
+def _fitting(split: Split, batch_size: int) -> int:
+    height, width = split.image_shape[:2]
+    return max(1, min(batch_size, split.size, _PIXELS // (height * width)))

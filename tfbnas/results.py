@@ -99,6 +99,7 @@ class SearchResult(Result):
       choice_label: What the `value` of a choice is, for a figure's axis.
       costs: What was limited. The budget that the report and the sweep show comes first.
       architecture: The closed architecture; empty while the search runs.
+      unspent: Why the network uses less of every budget than 97 %, in a sentence; empty where it uses more.
       seconds: Time of all epochs, over all processes.
       history: One row for each epoch, or round: "epoch" (from 1), "seconds", the logs, and what the search records,
         among it "choices": for each choice its `value`, perhaps a band from `low` to `high`, and what it is `closed`.
@@ -109,6 +110,7 @@ class SearchResult(Result):
     choice_label: str
     costs: tuple[Limited, ...]
     architecture: dict[str, Any] = field(default_factory=dict)
+    unspent: str = ""
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -130,6 +132,7 @@ class TrainingResult(Result):
       test: On the test images: "accuracy" from 0 to 1, and "mean_iou" for a class for each pixel.
       validation: The same on the images held out; empty for none.
       test_images: How many.
+      correct: Which of them are classified correctly, see `tfbnas.paired.packed`; "" for a class for each pixel.
       epochs: Passes over the training images.
       seconds: Time of all epochs, over all processes.
       history: One row for each epoch.
@@ -146,6 +149,7 @@ class TrainingResult(Result):
     test: dict[str, float] = field(default_factory=dict)
     validation: dict[str, float] = field(default_factory=dict)
     test_images: int = 0
+    correct: str = ""
     epochs: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)

@@ -18,8 +18,8 @@ from tfbnas import data
 from tfbnas.errors import UserError
 
 NAME, VERSION, SEED = "cifar10_quick", "1.0.0", 0
-SIZES = {"train": 2800, "test": 500}
-LIMIT = 8_000_000
+SIZES = {"train": 2800, "test": 2000}
+LIMIT = 16_000_000
 
 
 def make(directory: str | Path, out: str | Path, *, sizes: dict[str, int] = SIZES, limit: int = LIMIT) -> Path:

@@ -26,7 +26,8 @@ class Row:
 
     Attributes:
       name: As the registry has it.
-      settings: Hyperparameters for three epochs that move something.
+      settings: Hyperparameters for three epochs that move something. The weights' optimiser is that of several parts,
+        which is the harder one to keep in checkpoints and to let grow.
       budget: In bytes.
       network: Family that it searches.
       options: Of the family's builder.
@@ -39,7 +40,11 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)
 
     def make(self, seed=0, **changes) -> Search:
-        arguments = {"budget": self.budget, "settings": self.method.settings(**self.settings), "seed": seed} | changes
+        arguments = {
+            "budget": self.budget,
+            "settings": self.method.settings(**ADAM | self.settings),
+            "seed": seed,
+        } | changes
         return self.method.search(self.network, input_shape=(8, 8, 3), classes=4, options=self.options, **arguments)
 
     @property
@@ -47,6 +52,7 @@ class Row:
         return registry.METHODS[self.name]
 
 
+ADAM = {"recipe": "adam_sgd", "kernel_learning_rate": 0.02}
 CNF = {"columns": 2, "scales": 2, "filters": 4}
 MOVING = {"learning_rate": 0.05, "architecture_learning_rate": 0.05}
 

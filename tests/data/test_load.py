@@ -180,9 +180,9 @@ def test_bundled_images():
     assert loaded.name == "cifar10-quick" and loaded.input_shape == (32, 32, 3)
     assert loaded.class_names[:3] == ("airplane", "automobile", "bird")
     assert np.bincount(loaded.train.labels).tolist() == [280] * 10
-    assert np.bincount(loaded.test.labels).tolist() == [50] * 10
+    assert np.bincount(loaded.test.labels).tolist() == [200] * 10
     train, test = (set(sorted_rows(pixels(split)[0])) for split in (loaded.train, loaded.test))
-    assert len(train) == 2800 and len(test) == 500 and not train & test
+    assert len(train) == 2800 and len(test) == 2000 and not train & test
     folder = os.path.join(os.path.dirname(data.__file__), "bundled")
     size = sum(os.path.getsize(os.path.join(top, file)) for top, _, files in os.walk(folder) for file in files)
-    assert size <= 8_000_000
+    assert size <= 16_000_000

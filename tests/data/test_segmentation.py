@@ -132,10 +132,10 @@ def test_one_ellipse_and_one_rectangle_against_geometry():
 
 def test_shapes_by_name():
     loaded = data.load("cifar10-shapes")
-    assert (loaded.train.size, loaded.test.size, loaded.input_shape) == (2800, 500, (32, 32, 3))
+    assert (loaded.train.size, loaded.test.size, loaded.input_shape) == (2800, 2000, (32, 32, 3))
     assert loaded.class_names == ("background", "ellipse", "rectangle") and loaded.segmentation
-    photographs, _ = data.load("cifar10-quick").test.images(500)
-    images, labels = loaded.test.images(500)
+    photographs, _ = data.load("cifar10-quick").test.images(2000)
+    images, labels = loaded.test.images(2000)
     np.testing.assert_array_equal(images[labels == 0], photographs[labels == 0])
     with pytest.raises(UserError, match="validation_split.*it has test, train"):
         data.load("cifar10-shapes", validation_split="val")

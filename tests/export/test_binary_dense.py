@@ -149,7 +149,7 @@ def test_trained_network_end_to_end(tmp_path):
     model.compile("adam", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     model.optimizer.learning_rate = 0.01
     model.fit(examples, labels, batch_size=32, epochs=12, verbose=0)
-    result = export(model, tmp_path, images=examples[:64], labels=labels[:64])
+    result = export(model, tmp_path, images=examples[:64], labels=labels[:64], input=None)
     assert result.parity.accuracy == result.parity.accuracy_converted > 0.85
     assert result.conversions == {}
     logits = np.asarray(Interpreter((tmp_path / "model.tflite").read_bytes()).predict(examples[:64])).reshape(64, 2)

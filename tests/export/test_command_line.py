@@ -1,6 +1,7 @@
 import importlib
 import subprocess
 import sys
+import zipfile
 
 import larq as lq
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 import tensorflow as tf
 from small_networks import randomise
 
+from tfbnas import predict
 from tfbnas.export import deploy
 from tfbnas.export.__main__ import main
+from tfbnas.export.convert import Interpreter
 from tfbnas.export.loading import load_model
 
 layers = tf.keras.layers
@@ -150,8 +153,49 @@ def test_refusal_shows_the_audit_and_ends_with_code_2(tmp_path, capsys):
     printed = capsys.readouterr()
     assert "FULLY_CONNECTED" in printed.out and "'binary'" in printed.err
     assert not out.exists()
+    assert "allow the layer by name: --allow binary." in printed.err and "allow=" not in printed.err
+    assert main([str(tmp_path / "model.keras"), str(out), "--allow", "binray"]) == 2
+    assert "'binray', which the model does not have. Did you mean 'binary'?" in capsys.readouterr().err
+    assert not out.exists()
     assert main([str(tmp_path / "model.keras"), str(out), "--allow", "binary"]) == 0
     assert out.exists()
+
+
+def test_no_directory_is_made_for_the_file(model, tmp_path, capsys):
+    model.save(tmp_path / "model.keras")
+    assert main([str(tmp_path / "model.keras"), str(tmp_path / "typo" / "out.tflite")]) == 2
+    assert f"lies in {tmp_path / 'typo'}, which does not exist" in capsys.readouterr().err
+    assert main([str(tmp_path / "model.keras"), str(tmp_path)]) == 2
+    assert "which is a directory" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
+
+
+def test_pixels_and_labels(model, tmp_path, capsys):
+    model.save(tmp_path / "model.keras")
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\n")
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.float32)
+    np.save(tmp_path / "images.npy", pixels / 127.5 - 1)
+    out = tmp_path / "out.tflite"
+    options = ["--input", "pixels", "--images", str(tmp_path / "images.npy"), "--labels", str(tmp_path / "names.txt")]
+    assert main([str(tmp_path / "model.keras"), str(out), *options]) == 0
+    # The converter takes the scaling into a first convolution without padding.
+    assert "ADD" not in capsys.readouterr().out
+    with zipfile.ZipFile(out) as archive:
+        assert archive.read("labels.txt") == b"a\nb\nc\nd\n" and b'"0..255"' in archive.read("input.json")
+    np.testing.assert_allclose(Interpreter(out.read_bytes()).predict(pixels)[0], model(pixels / 127.5 - 1), atol=1e-3)
+    assert main([str(tmp_path / "model.keras"), str(out), "--labels", str(tmp_path / "none.txt")]) == 2
+    assert "--labels to be a text file" in capsys.readouterr().err
+    assert main([str(tmp_path / "model.keras"), str(out)]) == 0
+    assert not zipfile.is_zipfile(out)  # nothing is known of the model, nothing is said
+
+
+def test_an_exported_keras_model_keeps_what_it_says(exported, tmp_path):
+    out = tmp_path / "again.tflite"
+    assert main([str(exported / "model.keras"), str(out)]) == 0
+    found, wanted = zipfile.ZipFile(out), zipfile.ZipFile(exported / "model.tflite")
+    assert {name: found.read(name) for name in found.namelist()} == {n: wanted.read(n) for n in wanted.namelist()}
+    photo = exported / "photo.jpg"
+    assert predict.Classifier(out).predict(photo).classes == predict.Classifier(exported).predict(photo).classes
 
 
 def test_bad_input_gets_one_sentence(tmp_path, capsys):

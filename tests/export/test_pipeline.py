@@ -16,7 +16,7 @@ FILES = ["export.json", "model.keras", "model.tflite", "saved_model"]
 @pytest.fixture(scope="module")
 def exported(trained, images, tmp_path_factory):
     directory = tmp_path_factory.mktemp("export") / "new"
-    return export(trained, directory, images=images, labels=np.zeros(len(images), int))
+    return export(trained, directory, images=images, labels=np.zeros(len(images), int), input=None)
 
 
 def names(directory):
@@ -80,7 +80,7 @@ def test_saved_model_loads_with_tensorflow_alone(exported, trained, images, tmp_
 
 def test_a_second_export_replaces_the_first(trained, images, exported, tmp_path):
     for _ in range(2):
-        result = export(trained, tmp_path, images=images[:2])
+        result = export(trained, tmp_path, images=images[:2], input=None)
     assert names(tmp_path) == FILES
     assert (tmp_path / "model.tflite").read_bytes() == result.flatbuffer
 
@@ -90,5 +90,5 @@ def test_nothing_is_written_when_the_check_fails(images, tmp_path):
     model = head(inputs, BatchNormalization(name="broken")(x))
     model.get_layer("broken").gamma.assign(np.full(8, np.nan))
     with pytest.raises(ExportError, match="broken.*NaN"):
-        export(model, tmp_path / "out", images=images)
+        export(model, tmp_path / "out", images=images, input=None)
     assert names(tmp_path / "out") == []

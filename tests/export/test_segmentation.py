@@ -30,7 +30,7 @@ def exported(request, tmp_path_factory):
     model = fabric(request.param)
     images = np.random.default_rng(0).normal(size=(20, 8, 12, 3)).astype(np.float32)
     labels = np.random.default_rng(1).integers(0, 3, (20, 8, 12))
-    result = export(model, tmp_path_factory.mktemp("export"), images=images, labels=labels)
+    result = export(model, tmp_path_factory.mktemp("export"), images=images, labels=labels, input=None)
     return request.param, model, images, labels, result
 
 

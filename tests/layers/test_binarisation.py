@@ -93,7 +93,7 @@ def test_sign_blocks_are_exported_as_they_are(strides, randomised, tmp_path):
     model = randomised(network("sign", strides))
     model.save(tmp_path / "trained.keras")
     images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype(np.float32)
-    result = export(model, tmp_path / "exported", images=images)
+    result = export(model, tmp_path / "exported", images=images, input=None)
     middle = ["LceQuantize", "LceBconv2d", "LceBconv2d"]
     middle += ["ADD"] if strides == 1 else []
     assert [row.operator for row in result.rows] == ["CONV_2D", *middle, "MEAN", "FULLY_CONNECTED"]

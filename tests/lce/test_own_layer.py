@@ -72,7 +72,7 @@ def test_it_is_charged_as_what_it_becomes(model):
 def test_it_is_exported_with_parity_and_a_clean_audit(model, tmp_path):
     pytest.importorskip("larq_compute_engine")
     images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype(np.float32)
-    result = export(model, tmp_path, images=images)
+    result = export(model, tmp_path, images=images, input=None)
     assert [row.operator for row in result.rows] == [
         "CONV_2D", "LceQuantize", "LceBconv2d", "LceBconv2d", "MEAN", "FULLY_CONNECTED"
     ]  # fmt: skip

@@ -69,12 +69,13 @@ def test_a_run_leaves_everything_that_is_promised(run_directory, arguments, star
     assert networks.build(found).output_shape == (None, 2)
 
 
+@pytest.mark.parametrize("kills", [2, pytest.param(7, marks=pytest.mark.slow)])
 def test_killed_again_and_again_it_comes_out_the_same(
-    run_directory, arguments, kill_again_and_again, results, tmp_path
+    run_directory, arguments, kill_again_and_again, results, tmp_path, kills
 ):
     assert (run_directory / "report.html").exists(), "needs the undisturbed run of the test above"
     again = [sys.executable, "-m", "tfbnas.recipes.bsn_resnet_fabric", *arguments(tmp_path / "run")]
-    kill_again_and_again(again, tmp_path / "run")
+    kill_again_and_again(again, tmp_path / "run", kills)
     assert results(tmp_path / "run") == results(run_directory)
 
 
@@ -155,6 +156,7 @@ def test_every_preset_is_complete_and_fits_its_network(recipe, papers):
             assert 0.2 < limited[cost].limit / price < 0.8, name
 
 
+@pytest.mark.slow
 def test_a_neural_fabric_in_full_precision_under_two_budgets(arguments, start, tmp_path):
     settings = {"network.columns": 2, "network.scales": 2, "network.filters": 4, "network.binarisation": "float"}
     argv = arguments(tmp_path / "run", budget__limit=9, budget__also="{memory: 0.02}")

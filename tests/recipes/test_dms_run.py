@@ -30,9 +30,12 @@ def test_a_run_leaves_everything_that_is_promised(undisturbed, command, start):
     assert len(trained["history"]) == 2 and 0 <= trained["test"]["accuracy"] <= 1
 
 
-def test_killed_again_and_again_it_comes_out_the_same(undisturbed, command, kill_again_and_again, results, tmp_path):
+@pytest.mark.parametrize("kills", [2, pytest.param(7, marks=pytest.mark.slow)])
+def test_killed_again_and_again_it_comes_out_the_same(
+    undisturbed, command, kill_again_and_again, results, tmp_path, kills
+):
     assert (undisturbed / "report.html").exists(), "needs the undisturbed run of the test above"
-    kill_again_and_again(command(tmp_path / "run"), tmp_path / "run")
+    kill_again_and_again(command(tmp_path / "run"), tmp_path / "run", kills)
     assert results(tmp_path / "run") == results(undisturbed)
 
 

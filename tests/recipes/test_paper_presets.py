@@ -73,7 +73,9 @@ def dms(network: str, kind: str) -> dict[str, Any]:
         "search.momentum": Paper(0.9, search),
         "search.weight_decay": Paper(decoupled(1e-4), search),
         "search.architecture_learning_rate": Paper(2e-3 if network == "vgg11" else 1e-3, search),
+        "search.architecture_momentum": Ours(0.9, "the paper names Adam; its usual beta_1"),
         "search.best_effort": Paper(True, "Eq. 9-10"),
+        "search.fill_budget": Paper(False, f"{evaluation}: mu as it is found"),
         "train.epochs": Paper(300, evaluation),
         "train.batch_size": Ours(64, "the paper gives the search's only"),
         "train.learning_rate": Paper(0.1, evaluation),
@@ -92,28 +94,27 @@ def imagenet(kind: str) -> dict[str, Any]:
     longer, he = "ten passes over ImageNet take days", "as the original ResNet-18 (He et al., 2016)"
     cifar = dms("resnet18", kind)
     same = ("initial_ratio", "initial_sigma", "final_sigma", "minimal_ratio", "minimal_edge", "temperature", "momentum")
-    same += ("architecture_learning_rate", "best_effort")
+    same += ("architecture_learning_rate", "architecture_momentum", "best_effort", "fill_budget", "weight_decay")
     return {
         **{f"search.{name}": cifar[f"search.{name}"] for name in same},
         "data.name": Paper("imagenet2012", "3.2"),
         "data.image_size": Paper(224, he),
         "budget.memory": Ours(4.4 if kind == "a" else 23.0, "1.3 times table 1's BNN 1x and 3x, as B.2.1 on CIFAR-10"),
-        "budget.penalty_weight": Deviation(0.3, 0.01, "per the budget itself, which does not grow with the network"),
-        "budget.penalty_unit": Ours("budget", "Eq. 7 does not say in what unit memory enters"),
+        "budget.penalty_weight": cifar["budget.penalty_weight"],
+        "budget.penalty_unit": cifar["budget.penalty_unit"],
         "search.rounds": Deviation(10, 50, longer),
         "search.weight_epochs": Deviation(1, 5, longer),
         "search.architecture_steps": Deviation(500, None, longer),
         "search.batch_size": Deviation(256, 64, "the same as in training"),
         "search.learning_rate": cifar["search.learning_rate"],
         "search.final_learning_rate": cifar["search.final_learning_rate"],
-        "search.weight_decay": Deviation(1e-4, decoupled(1e-4), "the default: an L2 penalty of 1e-5"),
         "train.epochs": Paper(100, "B.2.2"),
         "train.batch_size": Paper(256, he),
         "train.learning_rate": Ours(0.1, "B.2.2 leaves the number out; " + he),
         "train.schedule": Paper("cosine", "B.2.2"),
         "train.momentum": Paper(0.9, he),
-        "train.weight_decay": Deviation(1e-4, decoupled(1e-4), "the default: an L2 penalty of 1e-5"),
-        "train.full_precision_epochs": Deviation(0, 100, "the paper starts from a full-precision network"),
+        "train.weight_decay": Paper(decoupled(1e-4), he),
+        "train.full_precision_epochs": Paper(100, "B.2.2: a network in full precision first, with the same epochs"),
         "baselines.ratios": Deviation([1.0], [1.0, 2.0, 3.0, 4.0], "each takes days"),
     }
 
@@ -145,7 +146,8 @@ def bsn(network: dict[str, Any], *, cost: str, limit: float, epochs: int, drops:
         "search.momentum": Ours(0.9, text),
         "search.weight_decay": Ours(decoupled(1e-4), text),
         "search.architecture_optimizer": Ours("sgd", text),
-        "search.architecture_learning_rate": Ours(1e-3, text),
+        "search.architecture_learning_rate": Ours(64 * 1e-3, "the authors' 1e-3 is for the sum over 64 examples"),
+        "search.fill_budget": Ours(False, "the authors keep what is probable, and no more"),
         "train.epochs": Ours(epochs, again),
         "train.batch_size": Ours(64, again),
         "train.learning_rate": Ours(0.1, again),

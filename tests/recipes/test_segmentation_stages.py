@@ -53,5 +53,12 @@ def test_a_network_that_classifies_pixels(images, tmp_path):
         assert train_stage(context, task) == result  # from the file
         export_stage(context, task)
         written = json.loads((run.path / "export.json").read_text())
-        assert written["parity"]["pixels"] == 16 * 64
+        assert written["parity"]["pixels"] == 16 * 64 and written["input"]["range"] == "0..255"
+        assert written["class_names"] == ["grey", "bright", "dark"]
+        (run.path / "stages" / "export.json").unlink()
+        settings.export = ExportSettings(images=16, input="normalised")
+        export_stage(context, task)
+        again = json.loads((run.path / "export.json").read_text())
+        assert again["input"]["range"] == "-1..1" and again["class_names"] == written["class_names"]
+        assert [row["layer"] for row in written["audit"]] == ["pixels", "pixels", *(r["layer"] for r in again["audit"])]
         assert written["parity"]["accuracy"] == pytest.approx(result.test["accuracy"])

@@ -17,6 +17,7 @@ import pytest
 import report_samples as samples
 
 import tfbnas.files
+from tfbnas import paired
 from tfbnas.errors import UserError
 from tfbnas.report import __main__, dms, page, trained, write
 from tfbnas.report.figure import Figure
@@ -130,6 +131,20 @@ def test_what_chance_leaves_open(resnet, tmp_path):
     for file in (without / "stages").glob("train-*.json"):
         samples.change(without, file.stem, test_images=0)
     assert trained.uncertainty(read(without)) == "" and "standard error" not in write(without).read_text()
+
+
+def test_a_difference_has_its_interval_on_the_same_images(tmp_path):
+    """b = 900 and c = 500 of 10 000: 4.0 points, and 4.0 +- 1.96 sqrt(1401 - 16) / 100 = 3.3 to 4.7."""
+    samples.run(tmp_path, samples.TINY, "vgg11", rounds=2)
+    better, other = np.zeros((2, 10_000), bool)
+    better[:5900], other[:5000], other[5900:6400] = True, True, True
+    samples.change(tmp_path, "train-searched", test={"accuracy": 0.59}, correct=paired.packed(better))
+    samples.change(tmp_path, "train-equal-memory", test={"accuracy": 0.55}, correct=paired.packed(other))
+    text = Page(write(tmp_path)).text
+    assert re.search(r"4\.0 percentage points more than “uniform, equal memory” \([^;)]*; 95 % interval ", text)
+    assert "95 % interval +3.3 to +4.7: better" in text and "+4.0 points over “uniform, equal memory”, better" in text
+    samples.change(tmp_path, "train-equal-memory", test={"accuracy": 0.585}, correct=paired.packed(better))
+    assert "95 % interval −0.0 to +0.0: not distinguishable" in Page(write(tmp_path)).text
 
 
 def test_a_loss_is_called_a_loss(tmp_path):

@@ -300,7 +300,7 @@ def test_a_disconnected_sample_answers_from_the_bias(search, batch):
 
 def test_closed_architecture_is_the_pruned_super_network(batch):
     """In inference and in training, for every probable architecture, with normalisation."""
-    search = make(Budget(Distributed(1), 7.0), normalized=True)
+    search = make(Budget(Distributed(1), 7.0), normalized=True, fill_budget=False)
     chance = np.random.default_rng(0)
     for weight in search.network.weights:
         weight.assign(chance.uniform(0.3, 1.5, weight.shape).astype(np.float32))
@@ -309,13 +309,12 @@ def test_closed_architecture_is_the_pruned_super_network(batch):
         architecture = search.architecture()
         plain = closed_twin(search, dict(architecture.choices))
         np.testing.assert_allclose(search(batch[0]), plain(batch[0]), atol=1e-5)
-        assert search.priced.price(search.priced.most_probable(np.where(row, 0.7, 0.3))) == [
-            Distributed(1).of(architecture)
-        ]
+        gates = search.closing(np.where(row, 0.7, 0.3))
+        assert search.priced.price(search.priced.kept(gates)) == [Distributed(1).of(architecture)]
 
 
 def test_most_probable_path_where_nothing_is_connected():
-    search = make(Budget(Distributed(1), 7.0))
+    search = make(Budget(Distributed(1), 7.0), fill_budget=False)
     search.logits.assign([-1.0, -2.0, -1.0, -3.0])  # a and c: 0.27 * 0.27 against 0.05 of the skip
     assert search.architecture().choices == {"a": True, "b": False, "c": True, "skip": False}
     search.logits.assign([-1.0, -2.0, -1.0, -0.5])
@@ -486,3 +485,35 @@ def test_bad_arguments():
 def test_a_search_of_widths_refuses_a_cost_without_expectation():
     with pytest.raises(UserError, match="expectation is differentiable.*Received: Distributed"):
         DMS("test-small", budget=BUDGET)
+
+
+def expected_steps(groups, values):
+    """Expected gradient by the logits over all draws of a batch: by `reinforce`, and as the authors' sum over it."""
+    draws = np.array(list(itertools.product(range(len(EVERY)), repeat=groups)))
+    chances = probabilities(LOGITS)[draws].prod(axis=1)
+    logits, matters = tf.constant(LOGITS), tf.ones([groups, 4], tf.bool)
+
+    def own(rows):
+        scores = reinforce.score(logits, tf.gather(EVERY, rows), matters)
+        return reinforce.gradient(scores, reinforce.leave_one_out(tf.gather(values, rows)))
+
+    means = tf.vectorized_map(own, tf.constant(draws)).numpy()
+    scores = EVERY - 1 / (1 + np.exp(-np.array(LOGITS)))
+    theirs = values[draws] - values[draws].mean(axis=1, keepdims=True)
+    sums = np.einsum("dg,dgi->di", theirs, scores[draws])
+    return chances @ means, chances @ sums
+
+
+def test_the_expected_step_of_a_logit_does_not_depend_on_the_batch_size():
+    """The mean over the examples gives it; the authors' sum of the same grows with the examples of a batch.
+
+    So their rate of 1e-3 with 64 examples is a rate of 0.063 here, up to their mean over a batch with the example
+    itself in it, which makes 64 of it.
+    """
+    values = np.random.default_rng(0).normal(size=len(EVERY)).astype(np.float32)
+    true = exact(values[:, None].astype(np.float64))
+    for groups in (2, 3):
+        mean, total = expected_steps(groups, values)
+        np.testing.assert_allclose(mean, true, atol=2e-5)
+        np.testing.assert_allclose(total, (groups - 1) * true, atol=2e-5)
+    assert BSN.settings_class().architecture_learning_rate == pytest.approx(1e-3 * 64)

@@ -10,6 +10,8 @@ from tfbnas import data, networks
 from tfbnas.costs import Budget, Distributed, Memory, MultiplyAdds
 from tfbnas.search.bsn import BSN
 
+pytestmark = pytest.mark.slow
+
 COSTS = {"steps": Distributed(2), "multiply_adds": MultiplyAdds(), "memory": Memory()}
 # Shares of what the whole fabric costs. Two machines need few steps for what can run side by side.
 LIMITS = {"memory": 0.6, "multiply_adds": 0.6, "steps": 0.75}

@@ -38,7 +38,7 @@ class Record(tf.keras.callbacks.Callback):
         search = self.model
         self.rounds.append(
             {
-                "mu": self.mu,  # before the next round's bounds
+                "mu": self.mu,
                 "anchor": search.anchor.numpy(),
                 "ratios": search.ratios.numpy(),
                 "channels": search.channels.numpy(),
@@ -86,7 +86,9 @@ def test_mu_stays_within_its_candidates_and_above_its_bounds(falling):
         assert np.all(round_["mu"] >= round_["anchor"] - 0.8 * sigma - 1e-6)
         assert np.all(round_["ratios"] >= 0.3 - 1e-6)
         np.testing.assert_allclose(round_["ratios"][:, 2], round_["anchor"] + 0.8 * sigma, rtol=1e-6)
-    assert rounds[0]["mu"] == pytest.approx([0.7, 0.7])  # as far as the first round lets it
+        np.testing.assert_array_equal(round_["mu"], round_["next"])  # the next round finds it where this one left it
+    second = 0.3**0.2
+    assert rounds[0]["mu"] == pytest.approx([1.5 - 0.8 * second] * 2)  # as far as the second round's candidates reach
     assert rounds[-1]["next"] == pytest.approx([0.37, 0.37])  # 0.25 + 0.4 * 0.3
 
 
@@ -112,7 +114,7 @@ def test_history_tells_both_phases_and_the_cost(falling):
 
 
 def test_closing_takes_the_mean_ratio(chains):
-    search = chains.make(initial_sigma=0.3, compiled=False)
+    search = chains.make(initial_sigma=0.3, fill_budget=False, compiled=False)
     search.mu.assign([1.22, 0.76])
     assert search.architecture() == Architecture(
         "dms", "test-chain", {"a": 10, "b": 5}, (8, 8, 3), 4, {"binarisation": "zero_alpha"}
@@ -140,7 +142,7 @@ def test_closing_takes_the_mean_ratio(chains):
 def test_what_is_delivered_is_within_the_budget(chains, multiple):
     """The largest common factor of all mu with which it is; found here by trying a thousand."""
     mu, limit = np.array([2.3, 1.7], np.float32), 1700.0
-    search = chains.make(limit=limit, width_multiple=multiple, compiled=False)
+    search = chains.make(limit=limit, width_multiple=multiple, fill_budget=False, compiled=False)
     search.mu.assign(mu)
 
     def close(factor):
@@ -235,6 +237,16 @@ def test_steps_of_the_architecture_can_be_fewer_or_more_than_one_pass(chains, im
     assert search.steps.numpy() == 10 + 8 + 1 and search.optimizer.iterations.numpy() == 4 + 8
 
 
+def test_new_channels_of_a_seed_are_none_of_another_seed_in_another_round(chains):
+    drawn = {}
+    for seed in (0, 1):
+        search = chains.make(seed=seed, best_effort=False, compiled=False)
+        for round_index in (0, 1, 2):
+            search.cluster(round_index)
+            drawn[seed, round_index] = search.network.get_layer("conv2").kernel.numpy().tobytes()
+    assert len(set(drawn.values())) == 6
+
+
 def test_without_best_effort_nothing_is_kept(chains):
     for best_effort in (True, False):
         search = chains.make(best_effort=best_effort)
@@ -255,14 +267,16 @@ def test_a_start_below_the_least_ratio_is_raised_to_it(chains):
     np.testing.assert_allclose(search.anchor, [0.65, 0.65], rtol=1e-6)
 
 
-def test_mu_is_never_below_the_least_ratio_of_a_candidate(chains):
-    search = chains.make(initial_ratio=0.5, initial_sigma=0.05, final_sigma=0.05, minimal_ratio=0.45, compiled=False)
+def test_mu_is_never_below_the_least_ratio_of_a_candidate(chains, image_batches):
+    ratios = {"initial_ratio": 0.5, "initial_sigma": 0.05, "final_sigma": 0.05, "minimal_ratio": 0.45}
+    search = chains.make(architecture=tf.keras.optimizers.SGD(0.0), **ratios)
+    images, labels = next(iter(image_batches()))
     search.mu.assign([0.1, 0.44])
-    search.deflate(0, 2)
+    search.architecture_step(images, labels)
     np.testing.assert_allclose(search.mu, [0.46, 0.46], atol=1e-6)  # the trust region: 0.5 - 0.8 * 0.05
     search.cluster(1)
     search.mu.assign([0.1, 0.44])
-    search.deflate(1, 2)
+    search.architecture_step(images, labels)
     np.testing.assert_allclose(search.mu, [0.45, 0.45], atol=1e-6)
 
 
@@ -311,7 +325,7 @@ def test_unknown_networks_and_options_are_refused():
 
 
 def test_architecture_carries_what_rebuilds_the_network(chains):
-    found = chains.make(binary=False, compiled=False).architecture()
+    found = chains.make(binary=False, fill_budget=False, compiled=False).architecture()
     assert found == Architecture("dms", "test-chain", {"a": 12, "b": 9}, (8, 8, 3), 4, {"binarisation": "float"})
     assert networks.build(found).output_shape == (None, 4)
 

@@ -49,6 +49,16 @@ def test_every_recipe_can_be_swept(name):
     assert len(sweep.trials) == 2 and sweep.recipe.module == f"tfbnas.recipes.{name}"
 
 
+def test_a_sweep_holds_training_images_out_unless_told_otherwise():
+    def held_out(*arguments):
+        return parse([*arguments, "--budgets", "1"]).settings["data"]["held_out"]
+
+    assert held_out("dms_vgg11") == held_out("bsn_cnf_segmentation") == 0.1
+    assert held_out("dms_vgg11", "--data.held_out", "0") == 0 and held_out("dms_vgg11", "--data.held_out=280") == 280
+    assert held_out("bsn_cnf", "--preset", "cpu") == 5000  # what the preset says
+    assert held_out("bsn_cnf_segmentation", "--preset", "cpu") == 0  # which has a split for it
+
+
 def test_a_recipe_is_an_object_or_a_function_with_a_type(standins, monkeypatch):
     module = importlib.import_module(standins)
     settings = recipe.load(standins).settings_class

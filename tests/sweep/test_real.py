@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import zipfile
+
+import pytest
 
 SMALLEST = {
     "network.n": 1,
@@ -19,6 +22,7 @@ SMALLEST = {
 }
 
 
+@pytest.mark.slow
 def test_two_budgets_of_the_resnet_fabric(start, tmp_path):
     run_dir = tmp_path / "run"
     settings = [text for name, value in SMALLEST.items() for text in (f"--{name}", str(value))]
@@ -32,4 +36,19 @@ def test_two_budgets_of_the_resnet_fabric(start, tmp_path):
         assert (run_dir / row["run_dir"] / "report.html").exists()
     for name in content["front"]:
         assert (run_dir / "front" / f"{name}.tflite").stat().st_size > 1000
+        with zipfile.ZipFile(run_dir / "front" / f"{name}.tflite") as archive:
+            labels = archive.read("labels.txt").decode()
+        assert labels == (run_dir / "front" / "labels.txt").read_text()
+        assert labels.split() == [
+            "airplane",
+            "automobile",
+            "bird",
+            "cat",
+            "deer",
+            "dog",
+            "frog",
+            "horse",
+            "ship",
+            "truck",
+        ]
     assert output.strip().splitlines()[-1] == str(run_dir)

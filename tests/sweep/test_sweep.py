@@ -55,7 +55,8 @@ def test_a_sweep_goes_on_past_failures_and_says_how_many(standins, finished, cap
     assert (plain["label"], plain["cost"], plain["accuracy"]) == ("ResNet-8", 8.0, 0.6)
     assert [trial for trial, stage in events(finished) if stage == "train-plain"] == ["budget-40_weight-1"]
     models = {file.name for file in (finished / "front").iterdir()}
-    assert models == {f"budget-{budget}_weight-1.{kind}" for budget in (30, 40) for kind in ("tflite", "keras")}
+    copies = {f"budget-{budget}_weight-1.{kind}" for budget in (30, 40) for kind in ("tflite", "keras")}
+    assert models == {*copies, "labels.txt"}
     assert (finished / "front" / "budget-30_weight-1.tflite").read_text() == "model.tflite of 30"
 
 

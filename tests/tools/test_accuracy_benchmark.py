@@ -6,6 +6,8 @@ import re
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROWS = ["tfbnas", "larq", *(["torch"] if importlib.util.find_spec("torch") else [])]
 LABELS = {"tfbnas": "tfbnas", "larq": "Larq", "torch": "PyTorch"}
 

@@ -25,6 +25,7 @@ def run(name, *arguments):
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_bsn_step():
     about, head, *rows = run("benchmark_bsn_step.py", "--tiny", "--precision", "float32")
     assert about.startswith("ResNet Fabric n=1, base=4, binary, float32; 4 images of 16x16")

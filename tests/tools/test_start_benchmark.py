@@ -7,6 +7,8 @@ import pytest
 
 import tfbnas
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def outcome(run_tool):

@@ -38,23 +38,25 @@ class Flips(tf.keras.callbacks.Callback):
         self._shares: list[float] = []
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        layers = [
-            layer for layer in self.model._flatten_layers() if getattr(layer, "kernel_quantizer", None) is not None
-        ]
-
-        # Compiled once: kernels whose widths change are read in their present shapes.
-        self._signs = tf.function(lambda: [layer.kernel_quantizer(layer.kernel) > 0 for layer in layers])
-        self._any = bool(layers)
-        if self._any:  # traced before the first step, whose time Keras compares with that of its callbacks
-            signs = self._signs()
-            _changed(signs, signs)
+        self._layers: list[tf.keras.layers.Layer] = []
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._reset()
+        layers = [
+            layer for layer in self.model._flatten_layers() if getattr(layer, "kernel_quantizer", None) is not None
+        ]
+        if [*map(id, layers)] == [*map(id, self._layers)]:
+            return
+        self._layers = layers
+        # Compiled once: kernels whose widths change are read in their present shapes.
+        self._signs = tf.function(lambda: [layer.kernel_quantizer(layer.kernel) > 0 for layer in layers])
+        if layers:  # traced before the first step, whose time Keras compares with that of its callbacks
+            signs = self._signs()
+            _changed(signs, signs)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         place = batch % self._every
-        if not self._any or place > 1:
+        if not self._layers or place > 1:
             return
         steps = int(self.model.optimizer.iterations)
         if place == 0:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfbnas import networks
 from tfbnas.architecture import Architecture
 from tfbnas.costs.cost import Cost, DifferentiableCost
 from tfbnas.layers import OpenWidth
-from tfbnas.lce.operations import trace
+from tfbnas.lce.operations import Operation, trace
 from tfbnas.networks.choices import Width
 
 Price = Callable[[Mapping[str, Any]], float]
@@ -34,6 +35,32 @@ def price(cost: Cost, template: Architecture) -> Price:
     if isinstance(cost, DifferentiableCost) and all(isinstance(kind, Width) for kind in widths.values()):
         return _of_widths(cost, template)
     return lambda choices: float(cost.of(replace(template, choices=dict(choices))))
+
+
+def prices_of_widths(
+    costs: Sequence[DifferentiableCost], operations: Sequence[Operation], names: Sequence[str]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from the channels of many closed networks at once to what each of them costs, in float32.
+
+    Args:
+      costs: In whose order the columns of the result are.
+      operations: `trace` of the network with open widths.
+      names: Of its widths, in whose order the columns of the channels are.
+
+    Returns:
+      From integers `[networks, widths]` to float64 `[networks, costs]`.
+    """
+
+    def one(channels: tf.Tensor) -> tf.Tensor:
+        certain = tf.ones([1])
+        distributions = {name: (channels[i : i + 1], certain) for i, name in enumerate(names)}
+        return tf.stack([cost.expected(operations, distributions) for cost in costs])
+
+    @tf.function(input_signature=[tf.TensorSpec([None, len(names)], tf.float32)])
+    def all_of(channels: tf.Tensor) -> tf.Tensor:
+        return tf.vectorized_map(one, channels)
+
+    return lambda channels: all_of(tf.constant(channels, tf.float32)).numpy().astype(np.float64)
 
 
 def _of_modules(cost: Any, template: Architecture) -> Price:
@@ -59,11 +86,5 @@ def _of_widths(cost: DifferentiableCost, template: Architecture) -> Price:
         classes=template.classes,
         options=template.options,
     )
-    operations = trace(opened_network)
-
-    @tf.function
-    def expected(channels: tf.Tensor) -> tf.Tensor:
-        certain = tf.ones([1])
-        return cost.expected(operations, {name: (channels[i : i + 1], certain) for i, name in enumerate(opened)})
-
-    return lambda choices: float(expected(tf.constant([choices[name] for name in opened], tf.float32)))
+    prices = prices_of_widths([cost], trace(opened_network), list(opened))
+    return lambda choices: float(prices(np.array([[choices[name] for name in opened]]))[0, 0])

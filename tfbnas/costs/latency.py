@@ -24,6 +24,8 @@ from tfbnas.units import UNITS
 
 FORMAT = 1
 _TABLES = Path(__file__).parent / "latency_tables"
+# What is one addition, or a multiplication and an addition, takes as long as another.
+_SAME = {"offset": "add", "scaling": "normalization"}
 _PARTS = ("name", "device", "label", "sources", "milliseconds_per_unit", "operators")
 
 
@@ -208,7 +210,7 @@ def operator(operation: Operation) -> str | None:
         return "packed_convolution" if operation.writes_bits else "binary_convolution"
     if operation.kind == "max_pool" and operation.reads_bits:
         return "packed_max_pool"
-    return "add" if operation.kind == "offset" else operation.kind
+    return _SAME.get(operation.kind, operation.kind)
 
 
 def calls(operation: Operation) -> int:

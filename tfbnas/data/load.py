@@ -82,7 +82,7 @@ def load(
     larger one is streamed, and a sample of all its images is checked beforehand.
 
     Args:
-      name: "cifar10-quick" (2 800 + 500 images of CIFAR-10 that ship with tfbnas); "cifar10-shapes" (as many
+      name: "cifar10-quick" (2 800 + 2 000 images of CIFAR-10 that ship with tfbnas); "cifar10-shapes" (as many
         images with label maps, synthetic: shapes laid onto those photographs); the name of a TFDS data set, also
         "name/config:version", prepared in `data_dir`; a TFDS directory, or a directory above it; or a folder of images,
         SPLIT/CLASS/*.jpg or *.png, which are read as colour (grey ones are converted, transparent ones refused). A

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import tensorflow as tf
 
+from tfbnas.errors import UserError, nearest
 from tfbnas.export.convert import ExportError
 from tfbnas.export.declared import Declared, declarations
 from tfbnas.export.flatbuffer import BINARY_CONVOLUTION, QUANTIZE, Operator, operators, outputs
 from tfbnas.export.matching import match
 from tfbnas.export.reasons import grouped, why_float, why_wrong
+from tfbnas.export.tracing import writer_of
 from tfbnas.lce.graph import all_layers
 
 
@@ -79,8 +81,8 @@ def audit(
     if model is not None:
         # The converter gives the outputs of the model other names.
         for tensor, output in zip(outputs(flatbuffer), model.outputs, strict=False):
-            history = getattr(output, "_keras_history", None)
-            named[tensor.index] = named.get(tensor.index) or (history.layer.name if history else "")
+            writer = writer_of(output)
+            named[tensor.index] = named.get(tensor.index) or (writer.name if writer else "")
     rows = [
         _row(operator, matched.get(i), named[operator.outputs[0].index], conversions or {})
         for i, operator in enumerate(found)
@@ -97,8 +99,27 @@ def audit(
     return rows
 
 
-def check(rows: Iterable[Row]) -> None:
+def check_allowed(model: tf.keras.Model, allow: Iterable[str]) -> None:
+    """Refuses names that no layer has.
+
+    Raises:
+      UserError: `allow` holds one.
+    """
+    names = [layer.name for layer in all_layers(model)]
+    for name in allow:
+        if name not in names:
+            raise UserError(
+                f"Expected the name of a layer that may be float. Received: {name!r}, which the model does not have."
+                f"{nearest(name, names)} The audit shows the names."
+            )
+
+
+def check(rows: Iterable[Row], *, spell: Callable[[list[str]], str] = lambda names: f"allow={names}") -> None:
     """Refuses a model of which a layer is not what it declares.
+
+    Args:
+      rows: Of the audit.
+      spell: How layers are allowed by name, for the message. Default: as an argument of `export`.
 
     Raises:
       ExportError: Names each layer with reason and remedy.
@@ -108,7 +129,7 @@ def check(rows: Iterable[Row]) -> None:
         lines = [f"layer {row.layer!r} (operator {row.operator}): {row.reason}; {row.remedy}" for row in failures]
         raise ExportError(
             "Not exported: " + "\n  and ".join(lines) + "\nWhere this is intended, allow the layer by name: "
-            f"allow={[row.layer for row in failures]}."
+            f"{spell([row.layer for row in failures])}."
         )
 
 

@@ -15,8 +15,9 @@ from tfbnas.export.convert import ExportError, Interpreter, convert_model
 from tfbnas.export.flatbuffer import softmax_input
 from tfbnas.export.rewriting import with_outputs
 from tfbnas.export.rounding import GivenBits, agree, errors, flat, gives_maps
+from tfbnas.export.scaling import is_scaling, takes_pixels
 from tfbnas.export.tracing import ends_in_softmax, outputs_of
-from tfbnas.lce.graph import all_layers
+from tfbnas.lce.graph import all_layers, is_functional
 from tfbnas.quiet import captured
 
 _UNSTEADY = "Not exported: Larq Compute Engine's interpreter gives other outputs when it runs the same model again."
@@ -102,7 +103,8 @@ def parity(
       images: Inputs as the model takes them, `[n, height, width, channels]`; `None` for random ones alone.
       labels: Class of each image, or of each of its pixels, to report both accuracies. Default: None.
       tolerance: Largest relative error of the outputs. Default: 1e-4.
-      random_inputs: Number of normally distributed inputs, of the images' mean and deviation, tried too. Default: 16.
+      random_inputs: Number of normally distributed inputs tried too, of the images' mean and deviation; without images,
+        0 and 1, or 127.5 and 64 for a model that takes pixels. Default: 16.
       seed: Of the random inputs. Default: 0.
 
     Raises:
@@ -110,7 +112,7 @@ def parity(
         infinite outputs (which LCE would hide).
       UserError: `images` does not fit the model.
     """
-    center, deviation = 0.0, 1.0
+    center, deviation = (127.5, 64.0) if takes_pixels(deployed) else (0.0, 1.0)
     if images is None:
         check_images(deployed, images := np.zeros((1, *deployed.input_shape[1:]), np.float32))
         images = images[:0]
@@ -285,6 +287,8 @@ def _fail(deployed, inputs, a, b, c, bad: np.ndarray, tolerance: float, *, conve
 
 def first_difference(model: tf.keras.Model, inputs: np.ndarray, tolerance: float) -> str | None:
     """Name of the first layer from which on the converted model differs, by bisection; `None` where none is found."""
+    if len(model.layers) == 3 and is_scaling(model.layers[1]) and is_functional(model.layers[2]):
+        return first_difference(model.layers[2], np.asarray(model.layers[1](inputs)), tolerance)
     layers = [layer for layer in model.layers if not isinstance(layer, tf.keras.layers.InputLayer)]
 
     def differs(layer: tf.keras.layers.Layer) -> bool:

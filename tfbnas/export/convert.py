@@ -14,8 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnas.errors import UserError
+from tfbnas.export.description import INPUT, LABELS, Description
 from tfbnas.export.flatbuffer import input_output_types
 from tfbnas.export.rewriting import compact
+from tfbnas.files import write_text
 from tfbnas.quiet import captured
 
 _DTYPES = {"float32": tf.float32, "int8": tf.int8}
@@ -53,11 +55,16 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_saved_model(model: tf.keras.Model, directory: str | os.PathLike) -> None:
+def write_saved_model(
+    model: tf.keras.Model, directory: str | os.PathLike, description: Description | None = None
+) -> None:
     """Writes a SavedModel for serving, which TensorFlow loads without Keras, larq or tfbnas.
 
-    Its one signature `serving_default` runs the model at inference on a batch of any size.
+    Its one signature `serving_default` runs the model at inference on a batch of any size. Class names are an asset:
+    `tf.saved_model.load(directory).labels.asset_path` names the file. The input is described in
+    `assets.extra/input.json`.
     """
+    files = description.files() if description else {}
     specs = [tf.TensorSpec([None, *t.shape[1:]], t.dtype, name=f"inputs_{i}") for i, t in enumerate(model.inputs)]
 
     def serve(*inputs):
@@ -67,8 +74,15 @@ def write_saved_model(model: tf.keras.Model, directory: str | os.PathLike) -> No
     module = tf.Module()
     module.variables_ = list(model.variables)
     module.serve = tf.function(serve, input_signature=specs)
-    with captured():
-        tf.saved_model.save(module, str(directory), signatures={"serving_default": module.serve})
+    with tempfile.TemporaryDirectory() as scratch:
+        if LABELS in files:
+            source = Path(scratch) / LABELS
+            source.write_text(files[LABELS], encoding="utf-8")
+            module.labels = tf.saved_model.Asset(str(source))
+        with captured():
+            tf.saved_model.save(module, str(directory), signatures={"serving_default": module.serve})
+    if INPUT in files:
+        write_text(Path(directory) / "assets.extra" / INPUT, files[INPUT])
 
 
 def convert(

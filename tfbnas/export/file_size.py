@@ -25,11 +25,12 @@ class Sizes:
       file: Bytes of the flatbuffer.
       binary_weights: Bytes of the binary kernels at 1 bit per weight.
       float_parameters: Bytes of all other parameters: 4 each, 2 parameters per channel of a BatchNormalization.
-      limit: 1.10 x (both) + 16 KB, what the file should not exceed.
+      limit: 1.10 x (both) + 16 KB, what the file without its description should not exceed.
       largest_float: Layers by the bytes of their float parameters, largest first (at most 5).
       word_padding: Bytes of the file that fill the input channels of bit-packed kernels up to words of 32.
       unpacked: Bytes of the file that hold binary kernels as floats.
       constants: Bytes of all other constants in the file.
+      description: Bytes of the file that say what the model takes and answers: class names, TFLite metadata.
       structure: Bytes of the file that are none of these: operators, shapes, names, alignment.
     """
 
@@ -41,6 +42,7 @@ class Sizes:
     word_padding: int = 0
     unpacked: int = 0
     constants: int = 0
+    description: int = 0
     structure: int = 0
 
     @property
@@ -50,11 +52,13 @@ class Sizes:
 
     def summary(self) -> str:
         """Two to four lines."""
+        others = self.word_padding + self.unpacked + self.constants + self.description + self.structure
         kinds = {
-            "bit-packed weights": self.file - self.word_padding - self.unpacked - self.constants - self.structure,
+            "bit-packed weights": self.file - others,
             "their padding to words of 32 channels": self.word_padding,
             "binary weights as floats": self.unpacked,
             "other constants": self.constants,
+            "class names and metadata": self.description,
             "structure": self.structure,
         }
         text = (
@@ -79,7 +83,7 @@ class Sizes:
             "the operators themselves take more than the small network that they make up": self.structure,
         }
         cause = max(causes, key=lambda name: causes[name])
-        over = self.file - self.limit
+        over = self.file - self.description - self.limit
         return f"{over} bytes too many: {cause} ({causes[cause]} bytes)" if over > 0 else ""
 
     def to_json(self) -> dict[str, Any]:
@@ -87,13 +91,19 @@ class Sizes:
         return {
             **asdict(self),
             "information": self.information,
-            "within_limit": self.file <= self.limit,
+            "within_limit": self.file - self.description <= self.limit,
             "excess": self.excess,
         }
 
 
-def sizes(flatbuffer: bytes, model: tf.keras.Model) -> Sizes:
-    """Compares the size of a converted model with what its parameters need."""
+def sizes(flatbuffer: bytes, model: tf.keras.Model, *, description: int = 0) -> Sizes:
+    """Compares the size of a converted model with what its parameters need.
+
+    Args:
+      flatbuffer: The converted model.
+      model: The Keras model that was converted.
+      description: Bytes by which the file is larger, since it says what the model takes and answers. Default: 0.
+    """
     binary, floats = 0, {}
     for layer in all_layers(model):
         weights = sum(int(np.prod(v.shape)) for v in layer.trainable_weights + layer.non_trainable_weights)
@@ -106,7 +116,7 @@ def sizes(flatbuffer: bytes, model: tf.keras.Model) -> Sizes:
     total = sum(floats.values())
     limit = int(OVERHEAD_FACTOR * (binary + total)) + OVERHEAD_BYTES
     largest = sorted(floats.items(), key=lambda item: -item[1])[:5]
-    result = Sizes(len(flatbuffer), binary, total, limit, largest)
+    result = Sizes(len(flatbuffer) + description, binary, total, limit, largest, description=description)
     _sort(flatbuffer, model, result)
     return result
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,16 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnas.errors import UserError
-from tfbnas.export.auditing import Row, audit, check, table
+from tfbnas.export.auditing import Row, audit, check, check_allowed, table
 from tfbnas.export.comparison import Parity, check_images, parity
 from tfbnas.export.convert import convert, versions, write_saved_model
 from tfbnas.export.deploy_form import deploy_with_notes
+from tfbnas.export.description import LABELS, Description, append, check_class_names
 from tfbnas.export.file_size import Sizes, sizes
-from tfbnas.files import atomic_write, write_json
+from tfbnas.export.metadata import described
+from tfbnas.export.scaling import NOTE, is_scaling, prepare
+from tfbnas.files import atomic_write, read_json, write_json, write_text
+from tfbnas.lce.graph import all_layers
 from tfbnas.quiet import captured
 
 
@@ -38,6 +42,7 @@ class ExportResult:
       conversions: Layers that the deploy form needs beyond the trained one, with the reason; usually none.
       versions: Of the packages that made the file.
       seconds: Time taken.
+      description: What the files say of their input and classes.
     """
 
     directory: Path
@@ -49,6 +54,7 @@ class ExportResult:
     conversions: dict[str, str]
     versions: dict[str, str]
     seconds: float
+    description: Description
 
     def to_json(self) -> dict[str, Any]:
         """Content of export.json."""
@@ -59,6 +65,7 @@ class ExportResult:
             "conversions": self.conversions,
             "versions": self.versions,
             "seconds": round(self.seconds, 2),
+            **self.description.to_json(),
         }
 
     def summary(self) -> str:
@@ -72,6 +79,8 @@ def export(
     *,
     images: np.ndarray,
     labels: np.ndarray | None = None,
+    input: str | None = "pixels",
+    class_names: Sequence[str] = (),
     tolerance: float = 1e-4,
     allow: Iterable[str] = (),
     input_type: str = "float32",
@@ -80,13 +89,21 @@ def export(
     """Writes a trained model for deployment, after an audit of its operators and a check of its outputs.
 
     Writes `model.keras` (loads with TensorFlow and larq), `saved_model/` (with TensorFlow alone), `model.tflite` (for
-    Larq Compute Engine) and `export.json` into `directory`, each whole or not at all, and only if all is in order.
+    Larq Compute Engine) and `export.json` into `directory`, each whole or not at all, and only if all is in order. Each
+    of the three says what it takes and answers, in files `labels.txt` and `input.json`: members of `model.keras` and of
+    a zip behind `model.tflite`, which has TFLite metadata too, and assets of `saved_model/`. `labels.txt` lies beside
+    them as well.
 
     Args:
       model: Trained functional float32 model, of tfbnas layers or any other Keras and Larq layers.
       directory: Where the files go; made if it is missing.
       images: Some real images as the model takes them, `[n, height, width, channels]`; a few hundred are enough.
       labels: Their classes, or those of their pixels, to report both accuracies. Default: None.
+      input: "pixels": the files take pixels x from 0 to 255; the model was trained on x / 127.5 - 1, as tfbnas trains,
+        and that is put in front. "normalised": they take [-1, 1], as the model does. None: they take what the model
+        takes, of which nothing is known or said. A model that scales pixels itself, in its first layer, stays as it is;
+        it is described as one of pixels, and `images` are pixels. Default: "pixels".
+      class_names: Of the classes, in the order of the outputs. Default: none.
       tolerance: Largest relative error of the outputs. Default: 1e-4.
       allow: Names of layers that may come out float although they declare themselves quantised.
       input_type: "float32" or "int8", the latter for models that carry quantisation ranges. Default: "float32".
@@ -103,6 +120,8 @@ def export(
             saved_model,
             images=images,
             labels=labels,
+            input=input,
+            class_names=class_names,
             tolerance=tolerance,
             allow=allow,
             input_type=input_type,
@@ -119,6 +138,8 @@ def examine(
     *,
     images: np.ndarray | None = None,
     labels: np.ndarray | None = None,
+    input: str | None = None,
+    class_names: Sequence[str] = (),
     tolerance: float = 1e-4,
     allow: Iterable[str] = (),
     input_type: str = "float32",
@@ -129,6 +150,7 @@ def examine(
 
     Args:
       images: As for `export`; `None` compares on random inputs alone.
+      input: As for `export`. Default: None.
       audited: Called with the audit before the model is judged by it.
     """
     start = time.monotonic()
@@ -137,26 +159,60 @@ def examine(
         raise UserError(f"Expected a model of batch size None or 1. Received: {batch}; build it without a batch size.")
     if images is not None:
         images = check_images(model, images)
-    deployed = deploy_with_notes(model)
-    write_saved_model(deployed.model, saved_model)
-    flatbuffer = convert(saved_model, input_type=input_type, output_type=output_type)
-    rows = audit(flatbuffer, deployed.model, allow=allow, conversions=deployed.conversions)
-    measured = sizes(flatbuffer, deployed.model)
+    if input is not None and input_type != "float32":
+        raise UserError(
+            f"Expected input=None with input_type={input_type!r}: the model's quantisation ranges say what it takes. "
+            f"Received: input={input!r}."
+        )
+    source = prepare(model, images, input)
+    shape = tuple(model.inputs[0].shape[1:]) if model.inputs else ()
+    description = Description(source.input, shape, _names(model, class_names))
+    deployed = deploy_with_notes(source.model)
+    check_allowed(deployed.model, allow := tuple(allow))
+    write_saved_model(deployed.model, saved_model, description)
+    converted = convert(saved_model, input_type=input_type, output_type=output_type)
+    flatbuffer = described(converted, description)
+    scalings = {layer.name: NOTE for layer in all_layers(deployed.model) if is_scaling(layer)}
+    rows = audit(flatbuffer, deployed.model, allow=allow, conversions={**scalings, **deployed.conversions})
+    measured = sizes(converted, deployed.model, description=len(flatbuffer) - len(converted))
     audited(rows, measured)
     check(rows)
-    found = parity(flatbuffer, deployed.model, model, images=images, labels=labels, tolerance=tolerance)
-    seconds = time.monotonic() - start
+    found = parity(flatbuffer, deployed.model, source.trained, images=source.images, labels=labels, tolerance=tolerance)
     return ExportResult(
-        Path(), deployed.model, flatbuffer, rows, measured, found, deployed.conversions, versions(), seconds
+        directory=Path(),
+        deployed=deployed.model,
+        flatbuffer=flatbuffer,
+        rows=rows,
+        sizes=measured,
+        parity=found,
+        conversions=deployed.conversions,
+        versions=versions(),
+        seconds=time.monotonic() - start,
+        description=description,
     )
+
+
+def _names(model: tf.keras.Model, names: Sequence[str]) -> tuple[str, ...]:
+    """Names of the classes, if they are as many as the model's."""
+    if not len(names):
+        return ()
+    if len(model.outputs) != 1:
+        raise UserError(f"Expected a model with 1 output for `class_names`. Received: {len(model.outputs)}.")
+    return check_class_names(names, model.outputs[0].shape[-1])
 
 
 def _write(result: ExportResult, saved_model: Path) -> None:
     """Writes the files; export.json comes last and tells that the others are complete."""
+    files, record = result.description.files(), result.directory / "export.json"
     with atomic_write(result.directory / "model.keras") as path, captured():
         result.deployed.save(path)
+        append(path, files)
     with atomic_write(result.directory / "saved_model") as path:
         shutil.copytree(saved_model, path)
     with atomic_write(result.directory / "model.tflite") as path:
         path.write_bytes(result.flatbuffer)
-    write_json(result.directory / "export.json", result.to_json())
+    if LABELS in files:
+        write_text(result.directory / LABELS, files[LABELS])
+    elif record.is_file() and "class_names" in read_json(record):
+        (result.directory / LABELS).unlink(missing_ok=True)  # an earlier export's
+    write_json(record, result.to_json())

@@ -10,6 +10,7 @@ import numpy as np
 
 # The schema asks for this alignment of constants, so that kernels can read them as vectors where they are.
 _ALIGNMENT = 16
+_METADATA = b"TFLITE_METADATA"
 
 
 def compact(flatbuffer: bytes) -> bytes:
@@ -38,6 +39,22 @@ def with_outputs(flatbuffer: bytes, tensors: Iterable[int]) -> bytes:
     def change(model: Any) -> None:
         graph = model.subgraphs[0]
         graph.outputs = np.array([*graph.outputs, *tensors], np.int32)
+
+    return _rewritten(flatbuffer, change)
+
+
+def with_metadata(flatbuffer: bytes, content: bytes) -> bytes:
+    """The same model with TFLite metadata, see `metadata.py`; in a file that has some, it takes their place."""
+
+    def change(model: Any) -> None:
+        from tensorflow.lite.python import schema_py_generated as schema
+
+        entry, buffer = schema.MetadataT(), schema.BufferT()
+        entry.name, entry.buffer = _METADATA, len(model.buffers)
+        buffer.data = np.frombuffer(content, np.uint8)
+        model.metadata = [old for old in model.metadata or [] if old.name != _METADATA] + [entry]
+        model.buffers.append(buffer)
+        _drop_buffers(model)
 
     return _rewritten(flatbuffer, change)
 

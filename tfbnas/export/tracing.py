@@ -8,6 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfbnas.lce.graph import is_functional
+
 layers = tf.keras.layers
 
 
@@ -41,9 +43,16 @@ def outputs_of(model: tf.keras.Model, inputs: tf.Tensor, *, logits: bool) -> lis
         return tf.nest.flatten(model(inputs, training=False))
 
 
+def writer_of(tensor: Any) -> tf.keras.layers.Layer | None:
+    """The layer that computes an output of a functional model, in nested models the innermost."""
+    history = getattr(tensor, "_keras_history", None)
+    if history is not None and is_functional(history.layer):
+        return writer_of(history.layer.outputs[history.tensor_index])
+    return history.layer if history else None
+
+
 def _softmax(model: tf.keras.Model) -> tf.keras.layers.Layer | None:
-    history = getattr(model.outputs[0], "_keras_history", None) if len(model.outputs or []) == 1 else None
-    layer = history.layer if history else None
+    layer = writer_of(model.outputs[0]) if len(model.outputs or []) == 1 else None
     if isinstance(layer, layers.Softmax):
         return layer if layer.axis == -1 else None
     return layer if getattr(layer, "activation", None) is tf.keras.activations.softmax else None

@@ -26,8 +26,8 @@ class Operation:
     Attributes:
       layer: Name of the Keras layer.
       kind: "convolution", "dense" or "normalization" (see WEIGHTED); or "quantize", "offset" (a shift in front of one),
-        "add", "activation", "depthwise", "max_pool", "average_pool", "global_pool", "upsampling", "concatenate"; or
-        "unknown", for layers of which nothing is known.
+        "scaling" (by a number, and a shift), "add", "activation", "depthwise", "max_pool", "average_pool",
+        "global_pool", "upsampling", "concatenate"; or "unknown", for layers of which nothing is known.
       binary: Whether its weights take one bit each.
       kernel_size: Height and width of the kernel or window; (1, 1) for a dense layer.
       inputs: Input channels (or units), an integer or an OpenWidth.

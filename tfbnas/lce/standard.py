@@ -78,6 +78,12 @@ def _kind_of_activation(layer: Layer) -> str | None:
     return "activation" if is_relu(layer) else None if is_identity(layer) else _kind_of_other(layer)
 
 
+def _kind_of_rescaling(layer: Layer) -> str | None:
+    # The converter leaves out a multiplication by one and an addition of zero.
+    operators = bool(np.any(np.asarray(layer.scale) != 1)) + bool(np.any(np.asarray(layer.offset) != 0))
+    return (None, "offset", "scaling")[operators]
+
+
 def _kind_of_upsampling(layer: Layer) -> str:
     return "upsampling" if layer.interpolation == "nearest" else "unknown"
 
@@ -108,6 +114,7 @@ register(layers.Concatenate, kind="concatenate")
 register(layers.Add, passes="sum", elementwise=True)
 register(layers.ReLU, kind="activation", elementwise=True)
 register(layers.Activation, kind=_kind_of_activation)
+register(layers.Rescaling, kind=_kind_of_rescaling)
 register(layers.Softmax, kind=None)
 register(layers.InputLayer, kind=None)
 register(layers.UpSampling2D, kind=_kind_of_upsampling, passes="linear", per_channel=True)

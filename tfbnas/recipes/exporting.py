@@ -20,7 +20,7 @@ STAGE = "export"
 
 
 def export_stage(context: Context, task: Training) -> None:
-    """Exports a trained network into the run directory: model.keras, saved_model/, model.tflite, export.json.
+    """Exports a trained network into the run directory, see `tfbnas.export.export`.
 
     Beside it goes latency.json, predicted times by the latency tables that come with tfbnas and by the budget's own.
     The chief does the work alone.
@@ -30,7 +30,13 @@ def export_stage(context: Context, task: Training) -> None:
         settings = context.settings.export
         images, labels = context.images.test.images(settings.images)
         result = export(
-            trained(alone, task), context.run.path, images=images, labels=labels, tolerance=settings.tolerance
+            trained(alone, task),
+            context.run.path,
+            images=images,
+            labels=labels,
+            input=settings.input,
+            class_names=context.images.class_names,
+            tolerance=settings.tolerance,
         )
         budget = context.settings.budget
         tables = [budget.device] if "latency" in budget.limits else []

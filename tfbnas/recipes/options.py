@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tfbnas.errors import UserError, require_positive, require_range
+from tfbnas.weight_settings import WeightSettings
 
 
 @dataclass
@@ -39,7 +40,8 @@ class DataSettings:
       train_split: Name of the split to search and train on.
       test_split: Name of the split to test on; null for the first of test, validation, val, valid.
       validation_split: Name of a split on which the networks of a sweep are compared; null for none.
-      held_out: Training images kept for that, where there is no such split; 0 for none.
+      held_out: Training images kept for that, where there is no such split: how many, or their share if it is below 1;
+        0 for none. A sweep keeps a tenth.
       memory_limit: Bytes of decoded images above which they are streamed instead of kept in memory.
       padding: Pixels added on each side before the random crop of training; null for an eighth of the shorter side.
     """
@@ -50,12 +52,16 @@ class DataSettings:
     train_split: str = "train"
     test_split: str | None = None
     validation_split: str | None = None
-    held_out: int = 0
+    held_out: int | float = 0
     memory_limit: int = 2**30
     padding: int | None = None
 
     def check(self) -> None:
         require_range("data", 0, None, held_out=self.held_out)
+        if self.held_out > 1 and self.held_out % 1:
+            raise UserError(
+                f"Expected `data.held_out` to be a number of images, or a share below 1. Received: {self.held_out}."
+            )
         if self.held_out and self.validation_split:
             raise UserError(
                 "Expected one of `data.validation_split` and `data.held_out`. "
@@ -64,61 +70,28 @@ class DataSettings:
 
 
 @dataclass
-class TrainSettings:
+class TrainSettings(WeightSettings):
     """Training of the searched network and of the baselines, from scratch, all with the same schedule.
 
     Attributes:
       epochs: Passes over all training images.
       batch_size: Images per step.
-      recipe: sgd for all weights; adam for all weights; or adam_sgd, Adam for the latent weights of the binary kernels
-        and SGD with Nesterov momentum for the rest.
-      learning_rate: Of SGD, at the start; of Adam, for adam.
       schedule: cosine (to zero), or steps (divided by ten at each of `drops`).
       drops: Fractions of the epochs at which the learning rate drops, for `steps`.
-      momentum: Of SGD.
-      weight_decay: Of the recipe sgd, on all weights, decoupled: a step takes learning_rate * weight_decay of each
-        weight away. The L2 penalty of other frameworks acts through the momentum: there, 1e-4 with momentum 0.9 is 1e-3
-        here. The other recipes have no decay.
-      kernel_learning_rate: Of Adam, at the start; it falls as that of SGD does. For adam_sgd.
-      kernel_bound: Latent weights of binary kernels are clipped to [-kernel_bound, kernel_bound] after each step; null
-        for no clipping. For adam_sgd.
-      warm_up: Epochs in which both rates rise in a straight line from zero; may be a fraction. For adam_sgd.
       full_precision_epochs: Epochs of the same network in full precision, from whose weights the binary one starts;
         0 for none.
     """
 
     epochs: int = 16
     batch_size: int = 128
-    recipe: Literal["sgd", "adam", "adam_sgd"] = "sgd"
-    learning_rate: float = 0.1
     schedule: Literal["cosine", "steps"] = "cosine"
     drops: list[float] = field(default_factory=lambda: [140 / 300, 220 / 300, 260 / 300])
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    kernel_learning_rate: float = 1e-2
-    kernel_bound: float | None = None
-    warm_up: float = 0.5
     full_precision_epochs: int = 0
 
     def check(self) -> None:
-        names = ("epochs", "batch_size", "learning_rate", "kernel_learning_rate")
-        require_positive("train", **{name: getattr(self, name) for name in names})
-        require_range("train", 0, 1, momentum=self.momentum)
-        if self.kernel_bound is not None:
-            require_positive("train", kernel_bound=self.kernel_bound)
-            if self.recipe != "adam_sgd":
-                raise UserError(
-                    "Expected `train.recipe` to be adam_sgd with a `train.kernel_bound`. "
-                    f"Received: recipe={self.recipe}, kernel_bound={self.kernel_bound}."
-                )
-        if not 0 <= self.warm_up < self.epochs:
-            raise UserError(
-                "Expected `train.warm_up` to be at least 0 and below `train.epochs`. "
-                f"Received: {self.warm_up} of {self.epochs}."
-            )
-        require_range(
-            "train", 0, None, weight_decay=self.weight_decay, full_precision_epochs=self.full_precision_epochs
-        )
+        require_positive("train", epochs=self.epochs, batch_size=self.batch_size)
+        self.check_updates("train", self.epochs)
+        require_range("train", 0, None, full_precision_epochs=self.full_precision_epochs)
         if not all(0 < drop < 1 for drop in self.drops) or self.drops != sorted(self.drops):
             raise UserError(f"Expected `train.drops` to be rising fractions in (0, 1). Received: {self.drops}.")
 
@@ -130,10 +103,12 @@ class ExportSettings:
     Attributes:
       images: Test images on which the exported model must agree with the trained one.
       tolerance: Largest relative error of the logits.
+      input: What the files take: pixels 0..255, which they scale themselves, or normalised images in [-1, 1].
     """
 
     images: int = 256
     tolerance: float = 1e-4
+    input: Literal["pixels", "normalised"] = "pixels"
 
     def check(self) -> None:
         require_positive("export", images=self.images, tolerance=self.tolerance)

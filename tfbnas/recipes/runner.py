@@ -94,7 +94,8 @@ def load_data(settings: DataSettings, *, segmentation: bool = False) -> data.Ima
             f"{kinds[not segmentation]}; take {'cifar10-shapes or part_labels' if segmentation else 'another one'}, "
             "or the recipe for such labels."
         )
-    return images.hold_out(held_out, seed=0) if held_out else images
+    count = int(held_out if held_out >= 1 else round(held_out * images.train.size))
+    return images.hold_out(count, seed=0) if held_out else images
 
 
 def whole(method: Method, settings: Any, images: data.ImageData) -> Architecture:

@@ -77,8 +77,12 @@ class Schema:
         written = not (settings_class.__doc__ or "").startswith(f"{settings_class.__name__}(")
         summary = (documented.short_description if written else None) or ""
         title = f"{prefix[:-1]}: {summary}".rstrip(".: ") if prefix else "settings"
-        names = [field.name for field in dataclasses.fields(settings_class)]
-        for name in sorted(names, key=lambda name: dataclasses.is_dataclass(hints[name])):
+        names, own = (
+            [field.name for field in dataclasses.fields(settings_class)],
+            vars(settings_class)["__annotations__"],
+        )
+        # Single values before groups, and those that the class itself declares before inherited ones.
+        for name in sorted(names, key=lambda name: (dataclasses.is_dataclass(hints[name]), name not in own)):
             if dataclasses.is_dataclass(hints[name]):
                 yield from self._walk(hints[name], f"{prefix}{name}.")
             else:

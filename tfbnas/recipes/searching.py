@@ -16,7 +16,7 @@ from tfbnas.costs import Budget
 from tfbnas.costs.measured import Prepare
 from tfbnas.data import ImageData
 from tfbnas.errors import UserError
-from tfbnas.recipes.context import Context
+from tfbnas.recipes.context import Context, say
 from tfbnas.recipes.pricing import budgets, measuring
 from tfbnas.recipes.stages import fitted, stage
 from tfbnas.recipes.training import Training, Weights
@@ -36,7 +36,8 @@ def check_feasible(method: Method, template: Architecture, images: ImageData, se
 
     Raises:
       UserError: A batch is larger than its data, the network does not take such images, or a budget is below the
-        least cost that the search can reach. A search that does not know its least cost is made once to see.
+        least cost that the search can reach. A search that does not know its least cost, or has several budgets to
+        keep together, is made once to see.
     """
     images.train.steps(settings.train.batch_size)
     for part in parts(method, images, settings.seed):
@@ -51,7 +52,7 @@ def check_feasible(method: Method, template: Architecture, images: ImageData, se
                 f"Expected `{setting}` to be at least {_above(least / unit.scale):.4g} {unit.name}, the cost of "
                 f"{method.search.least_text(template, settings.search)}. Received: {setting}={received:g}."
             )
-    if None in least_costs:
+    if None in least_costs or len(limited) > 1:
         _made(method, template, limited, settings)  # says itself what it cannot reach
 
 
@@ -118,10 +119,13 @@ def search_stage(context: Context, name: str = "search") -> SearchResult:
             replace(one, found=float(budget.cost.of(found)), expected=float(expected))
             for one, budget, expected in zip(about.costs, limited.values(), search.costs(), strict=True)
         ]
+        if unspent := search.unspent():
+            say(f"{name}: {unspent}")
         return replace(
             about,
             costs=tuple(costs),
             architecture=found.to_dict(),
+            unspent=unspent,
             seconds=sum(row["seconds"] for row in history),
             history=history,
         ).to_dict()

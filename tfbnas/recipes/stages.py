@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import tensorflow as tf
 
 from tfbnas import quiet
-from tfbnas.callbacks import Describe, Progress, SaveEveryEpoch, StopOnNaN, TensorBoardScalars
+from tfbnas.callbacks import Describe, Flips, Progress, SaveEveryEpoch, StopOnNaN, TensorBoardScalars
 from tfbnas.checkpoints import Checkpoints
 from tfbnas.errors import UserError
 from tfbnas.recipes.context import Context, say
@@ -100,12 +100,13 @@ def fitted(
 
 
 def _callbacks(context, name, checkpoints, history, known, record, scalars, describe) -> list:
-    """What accompanies every fit: seconds, stop at NaN, progress bar, TensorBoard, log, checkpoints."""
+    """What accompanies every fit: seconds, flips, stop at NaN, progress bar, TensorBoard, log, checkpoints."""
     quiet.compile_once()  # not earlier: tf.distribute wants to be set up before anything runs
     if not context.devices.is_chief:
         return [_Seconds(), StopOnNaN(name)]
     return [
         _Seconds(),
+        *([Flips()] if context.devices.strategy is None else []),
         StopOnNaN(name),
         Progress(name, describe=lambda logs: {"seconds": None, **describe(logs)}),
         TensorBoardScalars(context.run.path / "tensorboard" / name, extra=scalars),

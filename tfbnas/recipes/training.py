@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfbnas import metrics, training
+from tfbnas import metrics, paired, training
 from tfbnas.architecture import Architecture
-from tfbnas.callbacks import Flips
 from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import Memory
+from tfbnas.data import Split
 from tfbnas.recipes.context import Context
 from tfbnas.recipes.options import TrainSettings
 from tfbnas.recipes.pricing import prices
@@ -94,7 +94,7 @@ def train_stage(context: Context, task: Training) -> TrainingResult:
                 epochs=settings.epochs,
                 initial_epoch=done,
                 steps_per_epoch=images.train.steps(settings.batch_size),
-                callbacks=[*([Flips()] if context.devices.strategy is None else []), *callbacks],
+                callbacks=callbacks,
                 verbose=0,
             )
 
@@ -110,7 +110,7 @@ def train_stage(context: Context, task: Training) -> TrainingResult:
         plain = training.plain(network, architecture)
         return replace(
             about,
-            test=metrics.evaluate(plain, images.test),
+            **_tested(plain, images.test),
             validation=metrics.evaluate(plain, images.validation) if images.validation else {},
             seconds=sum(row["seconds"] for row in history),
             history=history,
@@ -118,6 +118,14 @@ def train_stage(context: Context, task: Training) -> TrainingResult:
         ).to_dict()
 
     return TrainingResult.from_dict(stage(context, task.stage, work), place=f"stage {task.stage}")
+
+
+def _tested(network: tf.keras.Model, split: Split) -> dict[str, Any]:
+    """What a result says of the test images; which ones are classified correctly, unless each pixel has a class."""
+    if len(network.output_shape) != 2:
+        return {"test": metrics.evaluate(network, split)}
+    correct = metrics.correct(network, split)
+    return {"test": {"accuracy": float(correct.mean())}, "correct": paired.packed(correct)}
 
 
 def trained(context: Context, task: Training) -> tf.keras.Model:

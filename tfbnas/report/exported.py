@@ -146,6 +146,11 @@ def made_with(run: Run) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions if version != "not installed")
 
 
+def converter(run: Run) -> str:
+    """Version of the Larq Compute Engine that made the file; "" where nothing tells it."""
+    return str(mapping(run.export.get("versions")).get("larq-compute-engine") or "")
+
+
 def file_size(run: Run) -> float | None:
     """Bytes of model.tflite: of the file itself, else what export.json says."""
     file = run.path / "model.tflite"

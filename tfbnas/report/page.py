@@ -11,7 +11,7 @@ import jinja2
 
 import tfbnas
 from tfbnas.files import write_text
-from tfbnas.report import choices, exported, fabric, history, latency, summary, trained, widths
+from tfbnas.report import choices, deploying, exported, fabric, history, latency, summary, trained, widths
 from tfbnas.report.figure import Figure, Plot, plots
 from tfbnas.report.methods import Method, Published, method_named
 from tfbnas.report.reading import Run, read
@@ -93,6 +93,9 @@ def _render(run: Run, method: Method, published: Sequence[Published], plots: dic
             audit=exported.audit(run),
             facts=exported.facts(run),
             made_with=exported.made_with(run),
+            converter=exported.converter(run),
+            takes=deploying.takes(run),
+            snippets=deploying.snippets(run),
             measured=latency.facts(run),
             warnings=latency.warnings(run),
             times=latency.by_kind(run),

@@ -66,11 +66,15 @@ def lead(run: Run, method: Method) -> str:
             used = f"{100 * value / cost.limit:.0f} % of its budget of {amount(cost, cost.limit)}"
             found.append(f"{amount(cost, value)}{model}, {used}")
     text += f" in {' and '.join(found)}." if found else "."
+    if run.search and run.search.unspent:
+        text += " " + run.search.unspent.replace("`", "")
     parts: list[str] = []
-    for gain, other in trained.gains(run)[:2]:
-        points = f"{abs(gain):.1f} {'percentage points ' if not parts else ''}{'more' if gain >= 0 else 'less'}"
-        memory = f" ({mib(other.memory['paper'])} MiB)" if "paper" in other.memory else ""
-        parts.append(f"{points} than “{other.label}”{memory}")
+    for gain in trained.gains(run)[:2]:
+        more = "more" if gain.points >= 0 else "less"
+        points = f"{abs(gain.points):.1f} {'percentage points ' if not parts else ''}{more}"
+        memory = f"{mib(gain.other.memory['paper'])} MiB" if "paper" in gain.other.memory else ""
+        known = "; ".join(filter(None, (memory, gain.interval)))
+        parts.append(f"{points} than “{gain.other.label}”{f' ({known})' if known else ''}")
     return text + (f" That is {' and '.join(parts)}." if parts else "")
 
 
@@ -80,8 +84,9 @@ def tiles(run: Run) -> list[Tile]:
     searched = run.searched
     if searched and "accuracy" in searched.test:
         note = f"of the test {trained.classified(run)}"
-        for gain, other in trained.gains(run)[:1]:
-            note = f"{'+' if gain >= 0 else '−'}{abs(gain):.1f} points over “{other.label}”"
+        for gain in trained.gains(run)[:1]:
+            note = f"{'+' if gain.points >= 0 else '−'}{abs(gain.points):.1f} points over “{gain.other.label}”"
+            note += f", {gain.difference.verdict}" if gain.difference else ""
         found.append(Tile("Test accuracy", percent(searched.test["accuracy"]), "%", note))
         if "mean_iou" in searched.test:
             found.append(Tile("Mean IoU", percent(searched.test["mean_iou"]), "%", "of the test images, over classes"))
@@ -145,7 +150,12 @@ class Commands:
     repeat: str
     resume: str
     benchmark: str
+    predict: str
     report: str
+
+
+BENCHMARK = "lce_benchmark_model_aarch64"
+"""Larq Compute Engine's program for boards with a 64-bit system, as its releases name it."""
 
 
 def commands(run: Run) -> Commands | None:
@@ -157,6 +167,8 @@ def commands(run: Run) -> Commands | None:
         repeat=f"{program} --config {shlex.quote(str(run.path / 'settings.yaml'))}",
         resume=f"{program} --run_dir {shlex.quote(str(run.path))}",
         benchmark=f"python -m tfbnas.device benchmark {shlex.quote(str(run.path / 'model.tflite'))} "
-        f"--target ssh:user@board --profile --json {shlex.quote(str(run.path / 'benchmark.json'))}",
+        f"--target ssh:pi@raspberrypi --binary {BENCHMARK} --profile "
+        f"--json {shlex.quote(str(run.path / 'benchmark.json'))}",
+        predict=f"python -m tfbnas.predict {shlex.quote(str(run.path))} photo.jpg",
         report=f"python -m tfbnas.report {shlex.quote(str(run.path))}",
     )

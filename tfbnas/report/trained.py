@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from tfbnas.paired import Difference, difference, unpacked
 from tfbnas.report import style
 from tfbnas.report.figure import Figure
 from tfbnas.report.methods import Method, Published
@@ -86,17 +87,51 @@ def limits(run: Run) -> list[str]:
     return said
 
 
-def gains(run: Run) -> list[tuple[float, TrainingResult]]:
-    """Percentage points by which the searched network beats each other one of at most 1.25 times its memory."""
+@dataclass(frozen=True)
+class Gain:
+    """How the searched network compares with another one.
+
+    Attributes:
+      points: Percentage points of accuracy that it has more.
+      other: The other one.
+      difference: The same as a fraction of the test images, with its interval; None where a stage has not kept which
+        images are classified correctly.
+    """
+
+    points: float
+    other: TrainingResult
+    difference: Difference | None = None
+
+    @property
+    def interval(self) -> str:
+        """The 95 % interval and what it says, for a sentence; "" where it is not known."""
+        if self.difference is None:
+            return ""
+        ends = " to ".join(_signed(100 * end) for end in (self.difference.low, self.difference.high))
+        return f"95 % interval {ends}: {self.difference.verdict}"
+
+
+def _signed(points: float) -> str:
+    return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def gains(run: Run) -> list[Gain]:
+    """How the searched network compares with each other one of at most 1.25 times its memory."""
     searched = run.searched
     if searched is None or "accuracy" not in searched.test:
         return []
     limit = 1.25 * (searched.memory.get("paper") or math.inf)
     return [
-        (100 * (searched.test["accuracy"] - other.test["accuracy"]), other)
+        Gain(100 * (searched.test["accuracy"] - other.test["accuracy"]), other, _difference(searched, other))
         for other in run.compared
         if "accuracy" in other.test and other.memory.get("paper", 0.0) <= limit
     ]
+
+
+def _difference(one: TrainingResult, other: TrainingResult) -> Difference | None:
+    if not one.correct or not other.correct or one.test_images != other.test_images:
+        return None
+    return difference(*(unpacked(found.correct, found.test_images) for found in (one, other)))
 
 
 def chance(accuracy: float, images: int) -> str:
@@ -114,10 +149,19 @@ def chance(accuracy: float, images: int) -> str:
 
 
 def uncertainty(run: Run) -> str:
-    """`chance` of the searched network, or of the first; "" for networks that classify pixels, which are no samples."""
+    """How the searched network compares, and `chance` of its accuracy, or of the first network's.
+
+    It is "" for networks that classify pixels, which are no samples.
+    """
     for one in sorted(run.trainings, key=lambda one: one is not run.searched):
         if "accuracy" in one.test and one.test_images and classified(run) == "images":
-            return chance(one.test["accuracy"], one.test_images)
+            said = [
+                f"On the same images {one.label} has {_signed(gain.points)} percentage points over "
+                f"“{gain.other.label}” ({gain.interval})."
+                for gain in gains(run)
+                if gain.difference
+            ]
+            return " ".join([*said, chance(one.test["accuracy"], one.test_images)])
     return ""
 
 

@@ -114,6 +114,10 @@ class Search(tf.keras.Model):
         """The present best, closed, within the budgets."""
         raise NotImplementedError
 
+    def unspent(self) -> str:
+        """Why the present best uses less than 97 % of every budget, in words; "" where it uses more or cannot say."""
+        return ""
+
     def costs(self) -> list[float]:
         """Expected cost of each budget now, in its own unit."""
         raise NotImplementedError

@@ -5,7 +5,8 @@ Deviations from the paper and its release:
 - the accuracy of what is found is measured after retraining it; the authors evaluate the super-network's own weights;
 - training images are padded to 40x40 and cropped to 32x32; the paper pads to 36x36;
 - a gate that nothing reaches, or that leads nowhere, has no factor in log P, which has less variance;
-- evaluation keeps what has a probability above one half (the release samples), less what exceeds the budget;
+- evaluation keeps what has a probability above one half (the release samples), less what exceeds the budget, and with
+  what the budget has room for besides (see `closing_gates`; the paper leaves it out: `fill_budget` false);
 - the batch's baseline leaves the example itself out (see `reinforce.leave_one_out`);
 - the penalty is relative to the budget (see `Budget`): the paper's lambda is `penalty_weight / limit`;
 - a batch may be divided into groups that share an architecture, down to one, so that what nobody uses is not computed.
@@ -34,10 +35,12 @@ from tfbnas.networks import construct
 from tfbnas.search import reinforce
 from tfbnas.search.base import Search
 from tfbnas.search.batches import steps_of
+from tfbnas.search.bsn_epochs import Epochs
 from tfbnas.search.bsn_settings import Settings
+from tfbnas.search.closing_gates import ClosingGates
 from tfbnas.search.losses import loss_of_each
 from tfbnas.search.priced_graph import PricedGraph
-from tfbnas.training import learning_rates
+from tfbnas.training import learning_rates, weight_optimizer
 
 _OPTIMIZERS = {"sgd": tf.keras.optimizers.SGD, "adam": tf.keras.optimizers.Adam}
 
@@ -73,6 +76,7 @@ class BSN(Search):
         template = self.template
         self.priced = PricedGraph(template, self.budgets)
         self.priced.check_budgets()
+        self.closing = ClosingGates(self.priced, fill=self.settings.fill_budget)
         opened = {name: OpenGate(name) for name in self.priced.graph.choices}
         self.network = construct(
             network,
@@ -113,7 +117,7 @@ class BSN(Search):
 
     def probabilities(self) -> dict[str, float]:
         """Of each choice to be kept."""
-        return dict(zip(self.gates, tf.sigmoid(self.logits).numpy().tolist(), strict=True))
+        return dict(zip(self.gates, self._probabilities().tolist(), strict=True))
 
     def choices(self) -> dict[str, dict[str, Any]]:
         """What is known of each gate: "value" is its probability to be kept, "closed" whether it would be now.
@@ -121,7 +125,7 @@ class BSN(Search):
         Where a cost is measured, "closed" is left out: to say it, networks would have to be measured.
         """
         found: dict[str, dict[str, Any]] = {name: {"value": value} for name, value in self.probabilities().items()}
-        if not any(getattr(budget.cost, "stochastic", False) for budget in self.budgets):
+        if not self.priced.is_measured:
             for name, closed in self.architecture().choices.items():
                 found[name]["closed"] = closed
         return found
@@ -140,9 +144,19 @@ class BSN(Search):
         """The present best, closed: what has a probability above one half and leads from input to output.
 
         Where that leaves nothing, the most probable path is taken. Where it exceeds a budget, the least probable gates
-        are closed one after another until it does not, so that what is delivered fits.
+        are closed one after another until it does not, so that what is delivered fits. With `fill_budget` the gates
+        with the most probability for their cost are then opened while they fit.
         """
-        return self.priced.closed(self.priced.most_probable(tf.sigmoid(self.logits).numpy()))
+        return self._closed(self.closing(self._probabilities()))
+
+    def unspent(self) -> str:
+        return self.closing.unspent(self._probabilities())
+
+    def _probabilities(self) -> np.ndarray:
+        return tf.sigmoid(self.logits).numpy()
+
+    def _closed(self, gates: np.ndarray) -> Architecture:
+        return self.priced.closed(self.priced.kept(gates))
 
     def costs(self, draws: int = 64) -> list[float]:
         """Expected cost of each budget, as the mean over fresh draws."""
@@ -157,14 +171,11 @@ class BSN(Search):
         return [self.logits]
 
     def optimizers(self, train: Any) -> dict[str, Any]:
-        """SGD with the schedule of the settings over all epochs, and the optimiser of the logits."""
-        own = self.settings
+        """That of the weights with the schedule of the settings over all epochs, and that of the logits."""
+        own, epoch_steps = self.settings, steps_of(train, self.settings.batch_size)
+        rates = learning_rates(own, epoch_steps * own.epochs)
         return {
-            "weight_optimizer": tf.keras.optimizers.SGD(
-                learning_rates(own, steps_of(train, own.batch_size) * own.epochs),
-                momentum=own.momentum,
-                weight_decay=own.weight_decay or None,
-            ),
+            "weight_optimizer": weight_optimizer(own, rates, self.network, epoch_steps=epoch_steps),
             "architecture_optimizer": _OPTIMIZERS[own.architecture_optimizer](own.architecture_learning_rate),
         }
 
@@ -182,7 +193,7 @@ class BSN(Search):
             "x": batches,
             "steps_per_epoch": steps,
             "validation_data": validation_data,
-            "callbacks": [_Epochs(self.settings.warm_up_epochs)],
+            "callbacks": [Epochs(self.settings.warm_up_epochs)],
         }
 
     def fit(self, *data, **arguments) -> tf.keras.callbacks.History:
@@ -191,7 +202,7 @@ class BSN(Search):
             return super().fit(*data, **arguments)
 
     def call(self, inputs, training=None):
-        """Logits of the network that has the more probable side of every gate."""
+        """Logits of the network that would come out now, with the super-network's weights."""
         if self._kept is not None:
             return self.network(inputs, training=training)
         kept = tf.numpy_function(self._most_probable, [tf.sigmoid(self.logits)], tf.float32)
@@ -310,8 +321,9 @@ class BSN(Search):
         return pruned.matters, pruned.gates.astype(np.float32), costs
 
     def _most_probable(self, probabilities: np.ndarray) -> np.ndarray:
-        choices = self.priced.closed(self.priced.most_probable(probabilities)).choices
-        return np.array([[choices[name] for name in self.gates]], np.float32)
+        # Measurements are too dear for every batch that is evaluated.
+        gates = self.closing.probable(probabilities) if self.priced.is_measured else self.closing(probabilities)
+        return gates[None].astype(np.float32)
 
     @contextlib.contextmanager
     def _own_errors(self) -> Iterator[None]:
@@ -323,21 +335,6 @@ class BSN(Search):
             if self._error is not None:
                 raise self._error from error
             raise
-
-
-class _Epochs(tf.keras.callbacks.Callback):
-    """Begins and ends the warm-up; gives the logs the gates' entropy."""
-
-    def __init__(self, warm_up_epochs: int):
-        super().__init__()
-        self.warm_up_epochs = warm_up_epochs
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.model.warm.assign(epoch < self.warm_up_epochs)
-
-    def on_epoch_end(self, epoch, logs=None):
-        matters = self.model.priced.graph.prune((self.model.logits.numpy() > 0)[None]).matters[0]
-        logs["entropy"] = float(reinforce.entropy(self.model.logits, matters))
 
 
 def _initialise(network: tf.keras.Model, seed: int) -> None:

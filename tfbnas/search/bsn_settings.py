@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from tfbnas.errors import UserError, require_positive, require_range
+from tfbnas.weight_settings import WeightSettings
 
 Baseline = Literal["greedy", "batch", "moving", "none"]
 
 
 @dataclass
-class Settings:
+class Settings(WeightSettings):
     """Budgeted super networks (BSN): weights and gates are trained together.
+
+    The paper trains the weights by SGD with a rate of 0.1 and momentum of 0.9.
 
     Attributes:
       epochs: Passes over the training images, those of the warm-up among them. Paper: 300.
@@ -25,13 +28,13 @@ class Settings:
         mean of the steps before), or none.
       baseline_momentum: Of the means over the steps before.
       initial_logit: Of every gate; its sigmoid is the probability to keep. Paper: 3.0, a probability of 0.95.
-      learning_rate: Of SGD for the weights, at the start. Paper: 0.1.
       schedule: steps (divided by ten at each of `drops`), or cosine (to zero).
       drops: Fractions of the epochs at which the learning rate drops, for `steps`.
-      momentum: Of SGD. Paper: 0.9.
-      weight_decay: Of SGD.
       architecture_optimizer: Of the gates' logits: sgd (paper, without momentum) or adam.
-      architecture_learning_rate: Of that optimiser. Paper: 1e-3.
+      architecture_learning_rate: Of that optimiser. Its gradient is the mean over the batch's examples. Paper: 1e-3
+        for the sum over 64 of them, which is 0.064 here.
+      fill_budget: Whether the network that comes out also has the less probable modules that its budget has room for,
+        those with the most probability for their cost first. The paper leaves them out.
     """
 
     epochs: int = 300
@@ -41,13 +44,11 @@ class Settings:
     baseline: Baseline = "greedy"
     baseline_momentum: float = 0.9
     initial_logit: float = 3.0
-    learning_rate: float = 0.1
     schedule: Literal["cosine", "steps"] = "steps"
     drops: list[float] = field(default_factory=lambda: [0.5, 0.75])
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
     architecture_optimizer: Literal["sgd", "adam"] = "sgd"
-    architecture_learning_rate: float = 1e-3
+    architecture_learning_rate: float = 0.064
+    fill_budget: bool = True
 
     def check(self, group: str = "search") -> None:
         """Refuses values that no search can have; messages name them behind `group` and a dot.
@@ -56,10 +57,10 @@ class Settings:
           UserError: A value is out of its range, or two do not go together.
         """
         scope = f"{group}." if group else ""
-        names = ("epochs", "batch_size", "learning_rate", "architecture_learning_rate")
+        names = ("epochs", "batch_size", "architecture_learning_rate")
         require_positive(group, **{name: getattr(self, name) for name in names})
-        require_range(group, 0, 1, momentum=self.momentum, baseline_momentum=self.baseline_momentum)
-        require_range(group, 0, None, weight_decay=self.weight_decay)
+        require_range(group, 0, 1, baseline_momentum=self.baseline_momentum)
+        self.check_updates(group, self.epochs)
         if not 0 <= self.warm_up_epochs < self.epochs:
             raise UserError(
                 f"Expected `{scope}warm_up_epochs` to be at least 0 and below `{scope}epochs`. "

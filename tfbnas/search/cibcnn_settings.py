@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tfbnas.errors import UserError, require_positive, require_range
+from tfbnas.weight_settings import WeightSettings
 
 
 @dataclass
-class Settings:
+class Settings(WeightSettings):
     """Channel-wise interactions (CI-BCNN): a policy changes the channel graphs while the network trains.
+
+    The paper trains the weights by Adam with a rate of 1e-3.
 
     Attributes:
       epochs: Passes over the training images. Paper: 100.
@@ -27,15 +30,8 @@ class Settings:
       policy_units: Of the policy's dense and recurrent layers.
       normalization_epochs: Epochs after the search in which batch normalisation alone is trained behind weights that
         stay; 0 trains what was found from scratch. Paper: 1.
-      recipe: How the weights are trained: adam (paper), sgd, or adam_sgd; the settings below are those of `train`.
-      learning_rate: Of the weights, at the start. Paper: 1e-3.
       schedule: steps (divided by ten at each of `drops`), or cosine (to zero).
       drops: Fractions of the epochs at which the learning rate drops, for `steps`. Paper: 0.5, 0.9.
-      momentum: Of SGD.
-      weight_decay: Of the recipe sgd.
-      kernel_learning_rate: Of the binary kernels' Adam, for adam_sgd.
-      kernel_bound: Bound of the binary kernels' latent weights, for adam_sgd; null for none.
-      warm_up: Epochs in which the rates rise, for adam_sgd; nothing to do with warm_up_epochs.
       architecture_learning_rate: Of Adam for the policy.
     """
 
@@ -52,15 +48,10 @@ class Settings:
     hierarchical: bool = False
     policy_units: int = 64
     normalization_epochs: int = 1
-    recipe: Literal["adam", "sgd", "adam_sgd"] = "adam"
+    recipe: Literal["sgd", "adam", "adam_sgd"] = "adam"
     learning_rate: float = 1e-3
     schedule: Literal["cosine", "steps"] = "steps"
     drops: list[float] = field(default_factory=lambda: [0.5, 0.9])
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    kernel_learning_rate: float = 1e-2
-    kernel_bound: float | None = None
-    warm_up: float = 0.5
     architecture_learning_rate: float = 1e-3
 
     def check(self, group: str = "search") -> None:
@@ -70,14 +61,11 @@ class Settings:
           UserError: A value is out of its range, or two do not go together.
         """
         scope = f"{group}." if group else ""
-        names = "epochs batch_size interval rollout_steps policy_units learning_rate kernel_learning_rate"
-        names += " architecture_learning_rate"
+        names = "epochs batch_size interval rollout_steps policy_units architecture_learning_rate"
         require_positive(group, **{name: getattr(self, name) for name in names.split()})
-        names = "loss_threshold normalization_epochs weight_decay warm_up"
+        names = "loss_threshold normalization_epochs"
         require_range(group, 0, None, **{name: getattr(self, name) for name in names.split()})
-        require_range(group, 0, 1, momentum=self.momentum)
-        if self.kernel_bound is not None:
-            require_positive(group, kernel_bound=self.kernel_bound)
+        self.check_updates(group, self.epochs)
         if self.reward_images is not None:
             require_positive(group, reward_images=self.reward_images)
         for name in ("discount", "density_limit"):

@@ -7,13 +7,13 @@ then computes one convolution per layer, that of the widest candidate, and best-
 - the mask acts behind batch normalisation, which would cancel it, and on both paths of a residual stream;
 - candidates are anchored at the last clustering, else their probabilities would not depend on mu;
 - the penalty looks at the cost of candidates anchored at the present mu (see `_penalised_costs`);
-- the architecture that comes out is scaled down where it would exceed the budget (see `architecture`);
-- within a round mu cannot leave the range of its candidates, beyond which no evidence was gathered, and it ends the
-  round within the next, narrower range (see `deflate`);
+- the architecture that comes out is scaled to the budget (see `closing_widths`; the paper takes mu as it is);
+- within a round mu cannot leave the range of the next, narrower candidates around the last anchor: beyond its own ones
+  no evidence was gathered, and so the steps of the search are annealed with its range;
 - the penalty is relative to the budget (see `Budget`).
 The paper says nothing of the following; this is what is done here:
 - the gradient of each quantiser's alpha is scaled by 1/sqrt(N), N its values, as LSQ does (see `layers.LearnedStep`);
-- Adam's moments of mu are kept when widths are clustered anew;
+- Adam's moments of mu are kept when widths are clustered anew; its beta_1 is 0.5 (see `architecture_momentum`);
 - the ratio of the stem is searched like all others.
 """
 
@@ -29,18 +29,19 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnas.architecture import Architecture
-from tfbnas.costs import Budget, largest_within, trace
-from tfbnas.errors import UserError
+from tfbnas.costs import Budget, trace
+from tfbnas.costs.closed import prices_of_widths
 from tfbnas.layers.resizing import resize
 from tfbnas.layers.width import OpenWidth
 from tfbnas.networks import construct
 from tfbnas.search import dms_widths, logistic
 from tfbnas.search.base import Search
 from tfbnas.search.batches import WEIGHTS, alternating, steps_of
+from tfbnas.search.closing_widths import ClosedWidths, ClosingWidths, channels_of
 from tfbnas.search.dms_rounds import LastRound, Rounds
 from tfbnas.search.dms_settings import Settings
-from tfbnas.search.dms_widths import channels_of
 from tfbnas.search.losses import loss_of_each
+from tfbnas.training import weight_optimizer
 
 
 class DMS(Search):
@@ -61,6 +62,8 @@ class DMS(Search):
       network: The Keras model with open widths.
       mu: Mean expansion ratios, variable of shape `[widths]`.
       sigma: Scale, scalar variable.
+      next_sigma: That of the next round, which bounds mu in this one.
+      widest: Most channels of each width that were tried so far, variable of shape `[widths]`.
       base: Channels of each width at ratio 1, `[widths]`.
       last_round: What the last finished round came to.
     """
@@ -91,10 +94,12 @@ class DMS(Search):
         count = len(self._widths)
         self.base = np.array([width.base for width in self._widths])
         self.sigma = tf.Variable(float(own.initial_sigma), name="sigma", trainable=False)
+        self.next_sigma = tf.Variable(self.sigma_of(1, own.rounds), name="next_sigma", trainable=False)
         self.mu = tf.Variable(tf.maximum(tf.fill([count], float(own.initial_ratio)), self._least_ratio()), name="mu")
         self.anchor = tf.Variable(tf.zeros([count]), name="anchor", trainable=False)
         self.ratios = tf.Variable(tf.zeros([count, 3]), name="ratios", trainable=False)
         self.channels = tf.Variable(tf.zeros([count, 3], tf.int32), name="channels", trainable=False)
+        self.widest = tf.Variable(tf.zeros([count], tf.int32), name="widest", trainable=False)
         self.noise = tf.Variable(tf.zeros([count, 3]), name="noise", trainable=False)
         self.steps = tf.Variable(0, dtype=tf.int64, name="steps", trainable=False)
         self.latest_costs = tf.Variable(tf.zeros([len(self.budgets)]), name="latest_costs", trainable=False)
@@ -106,13 +111,17 @@ class DMS(Search):
             name: tf.keras.metrics.Mean(name) for name in ("loss", "accuracy", "validation_loss", "validation_accuracy")
         }
         self.cluster(0, fresh=True)
-        smallest = self._closed_costs(self._closed(np.full(count, dms_widths.least_ratio(own))))
-        for least, limited in zip(smallest, self.budgets, strict=True):
-            if least > limited.limit:
-                raise UserError(
-                    f"Expected a budget of at least {least:.6g} {limited.cost.unit}, the cost of "
-                    f"{self.least_text(template, own)}. Received: limit={limited.limit:.6g}."
-                )
+        self._closing = ClosingWidths(
+            prices_of_widths([one.cost for one in self.budgets], self.operations, list(widths)),
+            np.array([one.limit for one in self.budgets]),
+            base=self.base,
+            multiple=own.width_multiple,
+            fill=own.fill_budget,
+        )
+        smallest = dms_widths.smallest(template, own)
+        channels = tf.constant([[float(smallest[name])] for name in widths])
+        least = self._expected(channels, tf.ones_like(channels))
+        dms_widths.check_reach(self.budgets, least, self.least_text(template, own))
 
     @classmethod
     def least_costs(cls, template: Architecture, budgets: Sequence[Budget], settings: Any) -> list[float | None]:
@@ -135,32 +144,23 @@ class DMS(Search):
     @property
     def state(self) -> list[tf.Variable]:
         sizes = [width.size for width in self._widths]
-        return [self.mu, self.sigma, self.anchor, self.ratios, self.channels, self.steps, *sizes]
+        return [self.mu, self.sigma, self.anchor, self.ratios, self.channels, self.widest, self.steps, *sizes]
 
     def architecture(self) -> Architecture:
         """The present best, closed: channels = max(1, round(mu * base)) for every width, or the nearest multiple.
 
-        Where that exceeds a budget, all mu are scaled down by the largest common factor with which it does not (the
-        paper takes mu as it is), so that what is delivered fits; only the minimum of one channel is then a bound.
+        Where that exceeds a budget, all mu are scaled down by the largest common factor with which it does not, so that
+        what is delivered fits; only the minimum of one channel is then a bound. With `fill_budget` they are scaled up
+        likewise, and what is left goes where it helps most: see `closing_widths`.
         """
-        mu = self.mu.numpy()
+        names = (width.name for width in self._widths)
+        return replace(self.template, choices=dict(zip(names, self._closed().channels.tolist(), strict=True)))
 
-        def exceeded(factor: float) -> float:
-            costs = self._closed_costs(self._closed(factor * mu))
-            return sum(cost > budget.limit for cost, budget in zip(costs, self.budgets, strict=True))
+    def unspent(self) -> str:
+        return self._closing.unspent(self._closed())
 
-        channels = self._closed(largest_within(0, exceeded, upper=1.0) * mu).tolist()
-        return replace(self.template, choices=dict(zip((width.name for width in self._widths), channels, strict=True)))
-
-    def _closed(self, mu: np.ndarray) -> np.ndarray:
-        return channels_of(mu, self.base, multiple=self.settings.width_multiple)
-
-    def _closed_costs(self, channels: np.ndarray) -> list[float]:
-        return self._costs_of_channels(tf.constant(channels, tf.float32)).numpy().tolist()
-
-    @tf.function(reduce_retracing=True)
-    def _costs_of_channels(self, channels: tf.Tensor) -> tf.Tensor:
-        return tf.stack(self._expected(channels[:, None], tf.ones([len(self._widths), 1])))
+    def _closed(self) -> ClosedWidths:
+        return self._closing(self.mu.numpy(), float(self.sigma.numpy()), self.widest.numpy())
 
     def choices(self) -> dict[str, dict[str, Any]]:
         """What is known of each width at the end of a round.
@@ -250,29 +250,30 @@ class DMS(Search):
         self.anchor.assign(self.mu)
         self.ratios.assign(ratios)
         self.channels.assign(channels)
+        self.widest.assign(tf.maximum(self.widest, self.channels[:, -1]))
         resize(
             self.network,
             dict(zip(self._widths, channels[:, -1].tolist(), strict=True)),
-            seed=self.seed + round_index,
+            # Of both: seed 1 in round 0 must not draw what seed 0 draws in round 1.
+            seed=int(np.random.SeedSequence([self.seed, round_index]).generate_state(1)[0]),
             optimizer=getattr(self, "optimizer", None),
             keep=self.settings.best_effort and not fresh,
         )
 
-    def deflate(self, round_index: int, rounds: int) -> None:
-        """Ends a round: sigma takes its value for the round after `round_index` of `rounds`, and mu its bounds.
-
-        The bounds are those of the new sigma: a width moves in a round at most as far as the next, narrower candidates
-        reach from the last anchor, so that the steps of the search are annealed with its range.
-        """
+    def sigma_of(self, round_index: int, rounds: int) -> float:
+        """Scale of the distribution in one of `rounds`, which shrinks by a constant factor; beyond the last its own."""
         own = self.settings
-        self.last_round.sigma = float(self.sigma.numpy())
         beta = logistic.deflation(own.initial_sigma, own.final_sigma, rounds)
-        self.sigma.assign(own.initial_sigma * beta ** min(round_index + 1, rounds - 1))
-        self.mu.assign(self._bounded(self.mu))
+        return own.initial_sigma * beta ** min(round_index, rounds - 1)
+
+    def deflate(self, round_index: int, rounds: int) -> None:
+        """Ends a round: sigma takes its value for the round after `round_index` of `rounds`."""
+        self.last_round.sigma = float(self.sigma.numpy())
+        self.sigma.assign(self.sigma_of(round_index + 1, rounds))
         self.latest_costs.assign(self.costs_when_clustered())
 
     def _bounded(self, mu: tf.Tensor) -> tf.Tensor:
-        reach = logistic.SPREAD * self.sigma
+        reach = logistic.SPREAD * self.next_sigma
         mu = tf.clip_by_value(mu, self.anchor - reach, self.anchor + reach)
         return tf.maximum(mu, self._least_ratio())
 
@@ -290,20 +291,20 @@ class DMS(Search):
         return [self.mu]
 
     def optimizers(self, train: Any) -> dict[str, Any]:
-        """SGD with a cosine from `learning_rate` to `final_learning_rate` in each round, and Adam for mu."""
-        own = self.settings
-        schedule = tf.keras.optimizers.schedules.CosineDecayRestarts(
+        """That of the weights, with a cosine to `final_learning_rate` in each round, and Adam for mu."""
+        own, epoch_steps = self.settings, steps_of(train, self.settings.batch_size)
+        rates = tf.keras.optimizers.schedules.CosineDecayRestarts(
             own.learning_rate,
-            own.weight_epochs * steps_of(train, own.batch_size),
+            own.weight_epochs * epoch_steps,
             t_mul=1.0,
             m_mul=1.0,
             alpha=own.final_learning_rate / own.learning_rate,
         )
         return {
-            "weight_optimizer": tf.keras.optimizers.SGD(
-                schedule, momentum=own.momentum, weight_decay=own.weight_decay or None
+            "weight_optimizer": weight_optimizer(own, rates, self.network, epoch_steps=epoch_steps),
+            "architecture_optimizer": tf.keras.optimizers.Adam(
+                own.architecture_learning_rate, beta_1=own.architecture_momentum
             ),
-            "architecture_optimizer": tf.keras.optimizers.Adam(own.architecture_learning_rate),
         }
 
     def feed(self, train: Any, validation_data: Any, initial_epoch: int) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class Rounds(tf.keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if epoch > 0:
             self.model.cluster(epoch)
+        self.model.next_sigma.assign(self.model.sigma_of(epoch + 1, self.rounds))
         self.model.latest_costs.assign(self.model.costs_when_clustered())
         self.means: list[dict[str, float]] = []
 

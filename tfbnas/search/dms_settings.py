@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tfbnas.errors import UserError, require_positive, require_range
+from tfbnas.weight_settings import WeightSettings
 
 
 @dataclass
-class Settings:
+class Settings(WeightSettings):
     """Differentiable dimension search (DMS).
 
     Attributes:
@@ -23,12 +24,14 @@ class Settings:
       minimal_edge: Least value of mu - 0.4 sigma. Paper: 0.25.
       temperature: Of the Gumbel-softmax. Paper: 1.0.
       learning_rate: Of SGD for the weights, at the start of a round. Paper: 0.05.
-      final_learning_rate: The same at its end (cosine). Paper: 0.01.
-      momentum: Of SGD.
-      weight_decay: Of SGD.
+      final_learning_rate: The same at its end (cosine); the rate of the kernels falls in proportion. Paper: 0.01.
       architecture_learning_rate: Of Adam for the ratios. Paper: 1e-3 for ResNet-18, 2e-3 for VGG-11.
+      architecture_momentum: beta_1 of that Adam. With the usual 0.9 the ratios coast on, down past the budget, when the
+        penalty has long ended. The paper does not give it.
       best_effort: Whether weights survive a change of widths (Eq. 9-10).
       width_multiple: The architecture that comes out has widths that are multiples of this; 32 suits bit packing.
+      fill_budget: Whether the architecture that comes out is widened to its budget where mu leaves it below, up to the
+        widest channels that the search has tried. The paper takes mu as it is.
       compare_best_effort: Whether the search runs a second time without best_effort, for the report's figure.
     """
 
@@ -44,11 +47,11 @@ class Settings:
     temperature: float = 1.0
     learning_rate: float = 0.05
     final_learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
     architecture_learning_rate: float = 4e-3
+    architecture_momentum: float = 0.5
     best_effort: bool = True
     width_multiple: int = 1
+    fill_budget: bool = True
     compare_best_effort: bool = False
 
     def check(self, group: str = "search") -> None:
@@ -59,11 +62,12 @@ class Settings:
         """
         names = (
             "rounds weight_epochs batch_size initial_ratio initial_sigma final_sigma minimal_ratio temperature "
-            "width_multiple learning_rate final_learning_rate architecture_learning_rate"
+            "width_multiple final_learning_rate architecture_learning_rate"
         )
         require_positive(group, **{name: getattr(self, name) for name in names.split()})
-        require_range(group, 0, 1, momentum=self.momentum)
-        require_range(group, 0, None, weight_decay=self.weight_decay, minimal_edge=self.minimal_edge)
+        require_range(group, 0, 0.999, architecture_momentum=self.architecture_momentum)
+        self.check_updates(group, self.rounds * self.weight_epochs, "rounds * weight_epochs")
+        require_range(group, 0, None, minimal_edge=self.minimal_edge)
         if self.architecture_steps is not None:
             require_positive(group, architecture_steps=self.architecture_steps)
         scope = f"{group}." if group else ""

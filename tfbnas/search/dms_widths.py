@@ -15,18 +15,8 @@ from tfbnas.layers import OpenWidth
 from tfbnas.networks import choices
 from tfbnas.networks.choices import Width, kind_of
 from tfbnas.search import logistic
+from tfbnas.search.closing_widths import channels_of
 from tfbnas.search.dms_settings import Settings
-
-
-def channels_of(ratios: np.ndarray, base: np.ndarray, *, multiple: int = 1) -> np.ndarray:
-    """The nearest numbers of channels, at least one: max(1, round(ratio * base)), or the nearest multiple.
-
-    Args:
-      ratios: `[widths, ..]`.
-      base: Channels at ratio 1, integers of a shape that broadcasts to that of `ratios`.
-      multiple: What the channels are multiples of. Default: 1.
-    """
-    return np.maximum(1, np.round(ratios * base / multiple)).astype(int) * multiple
 
 
 def least_ratio(settings: Settings) -> float:
@@ -102,6 +92,16 @@ def check_costs(budgets: Sequence[Budget]) -> None:
             raise UserError(
                 "Expected a budget on a cost whose expectation is differentiable (it has `expected`). "
                 f"Received: {type(budget.cost).__name__}."
+            )
+
+
+def check_reach(budgets: Sequence[Budget], least: Sequence[Any], text: str) -> None:
+    """Raises UserError for a budget below the least cost, that of the network that `text` names."""
+    for budget, cost in zip(budgets, least, strict=True):
+        if cost > budget.limit:
+            raise UserError(
+                f"Expected a budget of at least {float(cost):.6g} {budget.cost.unit}, the cost of {text}. "
+                f"Received: limit={budget.limit:.6g}."
             )
 
 

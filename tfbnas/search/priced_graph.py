@@ -19,6 +19,10 @@ from tfbnas.networks.graph import NetworkGraph
 from tfbnas.networks.pruning import Bits, Pruned
 
 _REMEMBERED = 100_000
+_PATHS = 200
+
+Path = tuple[int, ...]
+"""Modules of a path through a graph, in its order."""
 
 
 class PricedGraph:
@@ -76,71 +80,112 @@ class PricedGraph:
                 choices[node.choice] = True
         return replace(self.template, choices=choices)
 
-    def most_probable(self, probabilities: np.ndarray) -> Kept:
-        """What is left where each gate takes its more probable side, as far as the budgets allow.
+    @property
+    def is_measured(self) -> bool:
+        """Whether a cost is not the same each time, so that asking is dear."""
+        return any(getattr(cost, "stochastic", False) for cost in self.costs)
 
-        Where nothing is left, the most probable path is taken; where a budget is exceeded, the least probable gates
-        that no path depends on are closed one after another.
+    @property
+    def limits(self) -> np.ndarray:
+        """Of the costs, `[costs]`."""
+        return np.array([budget.limit for budget in self.budgets])
 
-        Args:
-          probabilities: Of each gate to be open, `[gates]`.
-        """
-        gates = self.graph.prune((probabilities > 0.5)[None]).gates[0]
-        if not self._kept(gates).any():
-            with np.errstate(divide="ignore"):
-                doubts = np.append(-np.log(probabilities.astype(np.float64)), 0.0)  # -1 is the guard of no gate
-            gates = self.graph.cheapest_path(doubts[self.graph.guard].tolist())
-        while not self.affordable(kept := self._kept(gates)):
-            for gate in sorted(np.flatnonzero(gates), key=lambda gate: probabilities[gate]):
-                fewer = gates.copy()
-                fewer[gate] = False
-                fewer = self.graph.prune(fewer[None]).gates[0]
-                if fewer.any() or self._kept(fewer).any():
-                    gates = fewer
-                    break
-            else:
-                return self._kept(self.cheapest()[0])
-        return kept
+    def kept(self, gates: Bits) -> Kept:
+        """The modules `[modules]` that gates `[gates]` leave."""
+        return self.graph.prune(gates[None]).modules[0]
+
+    def shares(self, gates: Bits) -> np.ndarray:
+        """The share of each budget that is used by what gates leave, `[costs]`."""
+        return np.array(self.price(self.kept(gates))) / self.limits
 
     def affordable(self, kept: Kept) -> bool:
         """Whether all budgets allow the kept modules."""
         return all(price <= budget.limit for price, budget in zip(self.price(kept), self.budgets, strict=True))
 
-    def cheapest(self) -> list[Bits]:
-        """For each cost, gates of the path that costs least; exact for costs with `over` that add up along it."""
-        paths = []
-        for cost, function in zip(self.costs, self._functions, strict=True):
-            weights = np.ones(len(self.graph.nodes))
+    def best_path(self, doubts: Sequence[float]) -> Bits:
+        """Gates of the least doubtful path within all budgets, among the paths that no other one undercuts.
+
+        Where none is within them (see `check_budgets`), of the path that exceeds one by the smallest share.
+
+        Args:
+          doubts: Of each module; a path has their sum.
+        """
+
+        def rank(path: Path) -> tuple[float, float]:
+            excess = max(0.0, self.shares(self._gates(path)).max() - 1.0)
+            return excess, sum(doubts[module] for module in path)
+
+        return self._gates(min(self._paths(), key=rank))
+
+    def _gates(self, path: Path) -> Bits:
+        gates = np.zeros(len(self.graph.choices), bool)
+        gates[[gate for gate in (self.graph.guard[module] for module in path) if gate >= 0]] = True
+        return gates
+
+    def _paths(self) -> list[Path]:
+        """Paths from input to output, each cheaper than every other one under some cost, or cheaper taken together.
+
+        Exact for costs with `over` that add up along a path; of the others the number of modules is taken.
+        """
+        weights = self._weights()
+        found: dict[int, list[tuple[np.ndarray, Path]]] = {}
+        for module in self.graph.order:
+            sources = [one for source in self.graph.predecessors[module] for one in found[source]]
+            sources = sources or [(np.zeros(len(self.costs)), ())]
+            found[module] = self._undercut([(sums + weights[:, module], (*path, module)) for sums, path in sources])
+        return [path for _, path in found[self.graph.order[-1]]]
+
+    def _undercut(self, paths: list[tuple[np.ndarray, Path]]) -> list[tuple[np.ndarray, Path]]:
+        """Those of which no other one costs as little or less under every cost; of too many the tightest in budget."""
+        left: list[tuple[np.ndarray, Path]] = []
+        for sums, path in sorted(paths, key=lambda one: (*one[0].tolist(), one[1])):
+            if not any(np.all(other <= sums) for other, _ in left):
+                left.append((sums, path))
+        return sorted(left, key=lambda one: float(np.max(one[0] / self.limits)))[:_PATHS]
+
+    def _weights(self) -> np.ndarray:
+        """What each module costs alone, `[costs, modules]`; 1 where a cost cannot say it."""
+        guard = np.array(self.graph.guard)
+        weights = np.ones((len(self.costs), len(guard)))
+        for index, (cost, function) in enumerate(zip(self.costs, self._functions, strict=True)):
             if hasattr(cost, "over"):
-                guard = np.array(self.graph.guard)
                 for module, gate in enumerate(guard):
                     together = guard == gate if gate >= 0 else np.arange(len(guard)) == module
-                    weights[module] = _checked(cost, function(together))
-            paths.append(self.graph.cheapest_path(weights.tolist()))
-        return paths
+                    weights[index, module] = _checked(cost, function(together))
+        return weights
 
     def least(self) -> list[float | None]:
-        """Each cost of the path that costs least; None where that is not known exactly (see `cheapest`)."""
+        """Each cost of the path that costs least; None where that is not known exactly (see `_paths`)."""
+        paths = [self.graph.cheapest_path(weights.tolist()) for weights in self._weights()]
         return [
-            self._one(index, self._kept(path)) if hasattr(self.costs[index], "over") else None
-            for index, path in enumerate(self.cheapest())
+            self._one(index, self.kept(path)) if hasattr(self.costs[index], "over") else None
+            for index, path in enumerate(paths)
         ]
 
     def check_budgets(self) -> None:
-        """Refuses a budget that no path keeps.
+        """Refuses budgets that no path keeps.
 
         Raises:
-          UserError: A budget is below the cheapest path from input to output.
+          UserError: A budget is below the cheapest path from input to output, or no path is within all of them.
         """
+        network = self.template.network
         for least, budget in zip(self.least(), self.budgets, strict=True):
             if least is not None and least > budget.limit:
                 raise UserError(
                     f"Expected a budget of at least {least:.6g} {budget.cost.unit}, the cost of the cheapest path "
-                    f"through {self.template.network}. Received: limit={budget.limit:.6g}."
+                    f"through {network}. Received: limit={budget.limit:.6g}."
                 )
-
-    def _kept(self, gates: Bits) -> Kept:
-        return self.graph.prune(gates[None]).modules[0]
+        if len(self.costs) == 1 or not all(hasattr(cost, "over") for cost in self.costs):
+            return
+        kept = self.kept(self.best_path(np.zeros(len(self.graph.nodes)).tolist()))
+        if not self.affordable(kept):
+            prices = zip(self.price(kept), self.costs, strict=True)
+            nearest = " and ".join(f"{price:.6g} {cost.unit}" for price, cost in prices)
+            received = ", ".join(f"limit={budget.limit:.6g}" for budget in self.budgets)
+            raise UserError(
+                f"Expected budgets that one path through {network} keeps together; the nearest one costs {nearest}. "
+                f"Received: {received}."
+            )
 
 
 def _checked(cost: Cost, value: Any) -> float:

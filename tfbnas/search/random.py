@@ -82,10 +82,11 @@ class Random(Search):
         return {name: value | bases.get(name, {}) for name, value in values.items()}
 
     def optimizers(self, train: Any) -> dict[str, Any]:
-        """SGD with a cosine to zero over the epochs of a candidate."""
-        own, steps = self.settings, self.settings.epochs * steps_of(train, self.settings.batch_size)
-        rate, decay = tf.keras.optimizers.schedules.CosineDecay(own.learning_rate, steps), own.weight_decay or None
-        return {"weight_optimizer": tf.keras.optimizers.SGD(rate, momentum=own.momentum, weight_decay=decay)}
+        """That of the weights with a cosine to zero over the epochs of a candidate."""
+        own, epoch_steps = self.settings, steps_of(train, self.settings.batch_size)
+        rates = tf.keras.optimizers.schedules.CosineDecay(own.learning_rate, own.epochs * epoch_steps)
+        optimizer = training.weight_optimizer(own, rates, self.network, epoch_steps=epoch_steps)
+        return {"weight_optimizer": optimizer}
 
     def feed(self, train: Any, validation_data: Any, initial_epoch: int) -> dict[str, Any]:
         own = self.settings
@@ -107,7 +108,7 @@ class _Candidates(tf.keras.callbacks.Callback):
         with search.distribute_strategy.scope():
             candidate = search.candidates[epoch]
             search.network = training.trainable(candidate, precision=search._precision, seed=search.seed)
-            search.compile(type(search.optimizer).from_config(search.optimizer.get_config()), loss=search.loss)
+            search.compile(training.fresh_optimizer(search.optimizer, search.network), loss=search.loss)
         search.make_train_function(force=True)
         search.make_test_function(force=True)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tfbnas.errors import require_positive, require_range
+from tfbnas.weight_settings import WeightSettings
 
 
 @dataclass
-class Settings:
+class Settings(WeightSettings):
     """Random search: draws architectures within the budget, trains each briefly, and gives the best one.
+
+    The learning rates fall to zero (cosine) with each candidate.
 
     Attributes:
       candidates: Architectures to compare; 1 gives a random one.
@@ -17,9 +20,6 @@ class Settings:
       least_share: Part of the budget that a candidate takes at least, so that candidates compare.
       draws: Architectures drawn at most to find the candidates.
       batch_size: Images per step.
-      learning_rate: Of SGD, at the start of a candidate; it falls to zero (cosine).
-      momentum: Of SGD.
-      weight_decay: Of SGD.
     """
 
     candidates: int = 8
@@ -27,9 +27,6 @@ class Settings:
     least_share: float = 0.9
     draws: int = 5_000
     batch_size: int = 128
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
 
     def check(self, group: str = "search") -> None:
         """Refuses values out of range.
@@ -40,7 +37,7 @@ class Settings:
         Raises:
           UserError: A value is out of range.
         """
-        names = ("candidates", "epochs", "draws", "batch_size", "learning_rate")
+        names = ("candidates", "epochs", "draws", "batch_size")
         require_positive(group, **{name: getattr(self, name) for name in names})
-        require_range(group, 0, 1, least_share=self.least_share, momentum=self.momentum)
-        require_range(group, 0, None, weight_decay=self.weight_decay)
+        require_range(group, 0, 1, least_share=self.least_share)
+        self.check_updates(group, self.epochs)

@@ -31,6 +31,7 @@ OPTIONS = {
     "chief": ("HOST:PORT", "Hand out trials to workers on other machines, and run none here."),
     "worker": ("HOST:PORT", "Run trials for the chief at that address; --run_dir lies on storage that all share."),
 }
+HELD_OUT = "data.held_out"
 _MANY = ("budgets", "penalty-weights")
 _ENVIRONMENT = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 
@@ -106,7 +107,8 @@ def help_text() -> str:
         usage=f"{PROGRAM} RECIPE --budgets B [B ...] [--penalty-weights W [W ...]] [--workers N] [--run_dir DIR] "
         "[--chief HOST:PORT | --worker HOST:PORT] [--any.setting VALUE ...]",
         description="Runs a recipe once for each budget and penalty weight, and shows the front of cost and accuracy "
-        "in DIR/sweep.html.\nThe same command goes on after an interruption; failed trials are tried again.",
+        "in DIR/sweep.html.\nA tenth of the training images is held out and chooses the front, unless --data.held_out "
+        "says otherwise.\nThe same command goes on after an interruption; failed trials are tried again.",
         epilog="All other options are the recipe's: --preset, --config and its settings; "
         "python -m tfbnas.recipes.RECIPE --help lists them.\nOn several machines, with the same directory on shared "
         "storage: the same command with --chief on one, with\n--worker on the others. KerasTuner's own variables "
@@ -137,6 +139,7 @@ def parse(argv: Sequence[str]) -> Sweep:
     budgets = _numbers("budgets", own.get("budgets", []), above=0)
     workers = _workers(own.get("workers", ["1"])[0])
     role, address = _role({name: own[name][0] for name in ("chief", "worker") if name in own})
+    passed = [*_held_out(recipe.parse(passed, checked=False).settings, passed), *passed]
     command = recipe.parse(passed, checked=False)
     option = recipes.limit_option(command.settings)
     for name in (option, PENALTY_WEIGHT):
@@ -166,6 +169,15 @@ def parse(argv: Sequence[str]) -> Sweep:
         tuner_id="chief" if role == "chief" else re.sub(r"[^\w.-]", "_", worker),
         again=f"{PROGRAM} {shlex.join(again)}",
     )
+
+
+def _held_out(settings: Any, passed: Sequence[str]) -> list[str]:
+    """Options that hold training images out where nobody said anything: test images choose no front."""
+    data = getattr(settings, "data", None)
+    is_said = any(token.partition("=")[0] == f"--{HELD_OUT}" for token in passed)
+    if is_said or getattr(data, "held_out", None) != 0 or getattr(data, "validation_split", None):
+        return []
+    return [f"--{HELD_OUT}", "0.1"]
 
 
 def _instead(option: str) -> str:

@@ -20,6 +20,7 @@ RESULTS = "sweep.json"
 FRONT = "front"
 RECIPE_SETTINGS = "recipe.yaml"
 REPORT = "report.html"
+LABELS = "labels.txt"
 MODELS = ("model.tflite", "model.keras")
 
 
@@ -140,7 +141,10 @@ def _reason(sweep: Sweep, trial: Trial) -> str:
 
 
 def write(run_dir: Path, content: Mapping[str, Any]) -> None:
-    """Writes sweep.json, and the front's models into front/, named by their trials; each whole or not at all."""
+    """Writes sweep.json, and the front's models into front/, named by their trials; each whole or not at all.
+
+    The class names, which are those of all trials, lie beside the models.
+    """
     write_json(run_dir / RESULTS, content)
     with atomic_write(run_dir / FRONT) as folder:
         folder.mkdir()
@@ -149,3 +153,6 @@ def write(run_dir: Path, content: Mapping[str, Any]) -> None:
                 source = run_dir / "trials" / name / model
                 if source.is_file():
                     shutil.copy2(source, folder / f"{name}{source.suffix}")
+            labels = run_dir / "trials" / name / LABELS
+            if labels.is_file():
+                shutil.copy2(labels, folder / LABELS)

@@ -17,6 +17,7 @@ from tfbnas.networks import build
 from tfbnas.precision import precision as in_precision
 from tfbnas.training.optimizers import WarmUp as WarmUp
 from tfbnas.training.optimizers import binary_kernels as binary_kernels
+from tfbnas.training.optimizers import fresh_optimizer as fresh_optimizer
 from tfbnas.training.optimizers import weight_optimizer as weight_optimizer
 
 

@@ -7,36 +7,18 @@ by its sign alone, and Adam gives it steps whose size does not depend on that of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import tensorflow as tf
 
 from tfbnas.errors import UserError
+from tfbnas.weight_settings import WeightSettings
 
 _KERNELS = {
     "kernel_quantizer": "kernel",
     "depthwise_quantizer": "depthwise_kernel",
     "pointwise_quantizer": "pointwise_kernel",
 }
-
-
-class WeightSettings(Protocol):
-    """Settings that say how the weights are updated, of a search or of a training (see `TrainSettings`)."""
-
-    @property
-    def recipe(self) -> str: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def momentum(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def kernel_learning_rate(self) -> float: ...
-    @property
-    def kernel_bound(self) -> float | None: ...
-    @property
-    def warm_up(self) -> float: ...
 
 
 def weight_optimizer(
@@ -69,6 +51,14 @@ def weight_optimizer(
     kernels = BoundedAdam(WarmUp(rates, warm_up, factor=share), bound=settings.kernel_bound)
     rest = tf.keras.optimizers.SGD(WarmUp(rates, warm_up), momentum=settings.momentum, nesterov=True)
     return CaseOptimizer((binary_kernels(model), kernels), default=rest)
+
+
+def fresh_optimizer(optimizer: tf.keras.optimizers.Optimizer, model: tf.keras.Model) -> tf.keras.optimizers.Optimizer:
+    """The same optimiser for another model, not yet built: its steps and slots begin anew."""
+    if isinstance(optimizer, CaseOptimizer):
+        kernels, rest = (type(member).from_config(member.get_config()) for member in optimizer.members)
+        return CaseOptimizer((binary_kernels(model), kernels), default=rest)
+    return type(optimizer).from_config(optimizer.get_config())
 
 
 def binary_kernels(model: tf.keras.Model) -> list[tf.Variable]:

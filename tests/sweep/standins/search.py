@@ -106,7 +106,7 @@ def main(command: Command[Settings]) -> None:
         _stage(run, "train-searched", searched, settings)
         if settings.baselines.plain:
             _stage(run, "train-plain", _training("plain", "ResNet-8", 0.6, 8.0, 8.0, settings), settings)
-        for name in ("model.tflite", "model.keras", "report.html"):
+        for name in ("model.tflite", "model.keras", "labels.txt", "report.html"):
             (run.path / name).write_text(f"{name} of {budget.limit:g}")
 
 
