@@ -8,6 +8,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ |= {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "2"}
 
 import tfbnas  # noqa: E402  isort: skip
+import gc
 import subprocess
 from collections.abc import Mapping
 
@@ -54,6 +55,10 @@ def small_memory(channels, *, deployed=False, classes=4):
 
 
 register("test-small", small_network)
+
+# A trace makes hundreds of thousands of objects that stay. Looking for circles among them again and again takes time.
+gc.freeze()
+gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

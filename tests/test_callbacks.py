@@ -111,15 +111,12 @@ def test_progress_of_a_resumed_fit(clock):
     ]
 
 
-def test_progress_goes_on_over_several_fits_and_with_steps_unknown(clock):
+def test_progress_with_steps_unknown(clock):
     model, data = network()
     data = data.filter(lambda x, y: True)  # a data set of unknown length
     stream = Terminal()
-    progress = Progress("search", epochs=3, stream=stream)
-    for epoch in range(3):
-        assert "\n" not in stream.getvalue()
-        model.fit(data, epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=[progress])
-    assert stream.getvalue().endswith("\n")
+    model.fit(data, epochs=3, verbose=0, callbacks=[Progress("search", stream=stream)])
+    assert stream.getvalue().count("\n") == 1 and stream.getvalue().endswith("\n")
     assert "search: 100%" in stream.getvalue().split("\r")[-1] and "15/15" in stream.getvalue().split("\r")[-1]
 
 
@@ -148,20 +145,19 @@ def test_no_callback_makes_keras_read_every_step(tmp_path):
 # StopOnNaN
 
 
-@pytest.mark.parametrize("every", [1, 4, 20])
-@pytest.mark.parametrize("bad", [0, 6, 9])
-def test_the_first_bad_step_is_named_and_the_last_good_checkpoint_stays(tmp_path, every, bad):
-    model, data = network(batches=10, bad=[bad])
-    good = network(batches=10)[1]
+@pytest.mark.parametrize("bad", [0, 19, 20, 24])
+def test_the_first_bad_step_is_named_and_the_last_good_checkpoint_stays(tmp_path, bad):
+    model, data = network(batches=25, bad=[bad])
+    good = network(batches=25)[1]
     checkpoints = Checkpoints(tmp_path, model=model)
-    callbacks = [StopOnNaN("training", every=every, setting="--train.learning_rate"), SaveEveryEpoch(checkpoints)]
+    callbacks = [StopOnNaN("training"), SaveEveryEpoch(checkpoints)]
     model.fit(good, epochs=2, verbose=0, callbacks=callbacks)
     before = [np.array(variable) for variable in model.variables]
     with pytest.raises(UserError) as error:
         model.fit(data, epochs=4, initial_epoch=2, verbose=0, callbacks=callbacks)
     text = str(error.value)
-    assert f"Stage 'training' stopped: loss became inf at step {20 + bad + 1} (step {bad + 1} of epoch 3)" in text
-    assert "Lower --train.learning_rate" in text and "\n" not in text
+    assert f"Stage 'training' stopped: loss became inf at step {50 + bad + 1} (step {bad + 1} of epoch 3)" in text
+    assert "Lower the learning rate" in text and "\n" not in text
     assert checkpoints.restore()[0] == 2
     assert all(np.array_equal(old, new) for old, new in zip(before, model.variables, strict=True))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -14,7 +15,10 @@ import pytest
 import tfbnas
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+EVERY = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+MODULES = {found[1]: block for block in EVERY if (found := re.match(r"# (\w+\.py)\n", block))}
+"""By its name in the first line, a file that the examples behind it import."""
+BLOCKS = [block for block in EVERY if block not in MODULES.values()]
 FEWER = """
 from dataclasses import replace
 from tfbnas import data
@@ -24,10 +28,14 @@ data.load = lambda name: replace(whole(name), train=whole(name).train.take(640, 
 
 
 def run(code: str, folder: Path) -> None:
+    start(["-c", FEWER + code], folder)
+
+
+def start(arguments: list[str], folder: Path) -> None:
+    for name, content in MODULES.items():
+        (folder / name).write_text(content)
     environment = {**os.environ, "PYTHONPATH": str(Path(tfbnas.__file__).parents[1])}
-    done = subprocess.run(
-        [sys.executable, "-c", FEWER + code], cwd=folder, env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -47,6 +55,16 @@ def test_the_first_example_is_about_15_lines():
 @pytest.mark.parametrize("code", BLOCKS[1:])
 def test_the_other_examples_run(code, tmp_path):
     run(code, tmp_path)
+
+
+def test_the_builder_of_the_example_is_a_network_family_on_the_command_line(tmp_path):
+    (command,) = re.findall(r"^python -m (\S+ --network.family .*)$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    small = "--search.rounds 1 --search.weight_epochs 1 --train.epochs 1 --export.images 8 --baselines.ratios []"
+    start(["-m", *command.split(), *small.split(), "--run_dir", "run"], tmp_path)
+    assert json.loads((tmp_path / "run" / "architecture.json").read_text())["network"] == "my_network:small"
+    found = json.loads((tmp_path / "run" / "stages" / "search.json").read_text())["costs"][0]
+    assert (found["name"], found["limit"]) == ("latency", 0.12) and 0 < found["found"] <= 0.12
+    assert (tmp_path / "run" / "model.tflite").exists()
 
 
 def test_nothing_is_left_to_fill_in():

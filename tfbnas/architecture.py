@@ -78,6 +78,10 @@ class Architecture:
         Raises:
           UserError: A key is missing or unknown, or the format is newer than this version of tfbnas.
         """
+        if not isinstance(content, Mapping):
+            raise UserError(
+                f"Expected what `to_dict` gave. Received: {content!r}; a file is read by Architecture.load."
+            )
         content = dict(content)
         version = content.pop("format", None)
         if type(version) is not int or not 1 <= version <= FORMAT:
@@ -117,6 +121,18 @@ class Architecture:
                 "remove the line with the id if you edited it on purpose."
             )
         return architecture
+
+
+def require_architecture(value: Any) -> None:
+    """Raises UserError for anything else, with what gives an Architecture of it."""
+    if isinstance(value, Architecture):
+        return
+    remedy = "Architecture.load(path) reads one"
+    if isinstance(value, Mapping):
+        remedy = "take Architecture.from_dict(content)"
+    elif callable(getattr(value, "architecture", None)):
+        remedy = "take search.architecture()"
+    raise UserError(f"Expected an Architecture. Received: {value!r}; {remedy}.")
 
 
 def _positive(name: str, values: Any, *, count: int) -> tuple[int, ...]:

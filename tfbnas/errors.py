@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import math
+import sys
+from collections.abc import Callable, Iterable
 
 _NEAR = 0.78
 
 
 class UserError(ValueError):
     """Wrong input: one sentence that names the argument, what was expected, what was received and what to do."""
+
+
+def exit_code(work: Callable[[], object]) -> int:
+    """Does the work of a command line: 0, or 2 where a user can mend what went wrong, which is said in one sentence."""
+    try:
+        work()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        where = f"{error.filename} ({error.strerror})"
+        print(f"error: Expected a path that can be read and written. Received: {where}.", file=sys.stderr)
+        return 2
+    return 0
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -31,16 +49,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def require_positive(group: str, **values: float) -> None:
-    """Raises UserError for the first value that is not positive; its name follows `group` and a dot."""
+    """Raises UserError for the first value that is not positive and finite; its name follows `group` and a dot."""
     for name, value in values.items():
-        if not value > 0:
-            raise UserError(f"Expected `{_setting(group, name)}` to be positive. Received: {name}={value}.")
+        if not 0 < value < math.inf:
+            wanted = "finite" if value == math.inf else "positive"
+            raise UserError(f"Expected `{_setting(group, name)}` to be {wanted}. Received: {name}={value}.")
 
 
 def require_range(group: str, least: float, most: float | None, **values: float) -> None:
     """Raises UserError for the first value below `least` or above `most`; its name follows `group` and a dot."""
     for name, value in values.items():
-        if value < least or (most is not None and value > most):
+        if not (least <= value < math.inf and (most is None or value <= most)):
             limits = f"at least {least}" if most is None else f"in {least}..{most}"
             raise UserError(f"Expected `{_setting(group, name)}` to be {limits}. Received: {name}={value}.")
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfbnas.errors import UserError
+from tfbnas.errors import UserError, exit_code
 from tfbnas.quiet import captured, import_tensorflow
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
@@ -242,27 +242,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("expected either images or --dir FOLDER")
     if options.top < 1:
         parser.error(f"expected --top to be at least 1, received {options.top}")
-    try:
-        _content(options.model)  # before TensorFlow is waited for
-        for image in options.images:
-            if not image.is_file():
-                raise UserError(f"Expected an image file. Received: {image}, which does not exist.")
-        import_tensorflow()
-        classifier = Classifier(options.model)
-        if not classifier.described:
-            print(f"{classifier.path} does not say what pixels it takes: they are scaled to -1..1.", file=sys.stderr)
-        if options.dir:
-            _write(classifier, options.dir, options.csv, options.top)
-        for image in options.images:
-            prediction = classifier.predict(image, top=options.top)
-            print(image, f"({prediction.changes})" if prediction.changes else "")
-            width = max(len(name) for name, _ in prediction.classes)
-            for name, share in prediction.classes:
-                print(f"  {name:{width}}  {100 * share:5.1f} %")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    _content(options.model)  # before TensorFlow is waited for
+    for image in options.images:
+        if not image.is_file():
+            raise UserError(f"Expected an image file. Received: {image}, which does not exist.")
+    import_tensorflow()
+    classifier = Classifier(options.model)
+    if not classifier.described:
+        print(f"{classifier.path} does not say what pixels it takes: they are scaled to -1..1.", file=sys.stderr)
+    if options.dir:
+        _write(classifier, options.dir, options.csv, options.top)
+    for image in options.images:
+        prediction = classifier.predict(image, top=options.top)
+        print(image, f"({prediction.changes})" if prediction.changes else "")
+        width = max(len(name) for name, _ in prediction.classes)
+        for name, share in prediction.classes:
+            print(f"  {name:{width}}  {100 * share:5.1f} %")
 
 
 if __name__ == "__main__":

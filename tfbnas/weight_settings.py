@@ -57,6 +57,9 @@ class WeightSettings:
                     f"Expected `{scope}recipe` to be adam_sgd with a `{scope}kernel_bound`. "
                     f"Received: recipe={self.recipe}, kernel_bound={self.kernel_bound}."
                 )
+        drops = list(getattr(self, "drops", ()))
+        if not all(0 < drop < 1 for drop in drops) or drops != sorted(drops):
+            raise UserError(f"Expected `{scope}drops` to be rising fractions in (0, 1). Received: {drops}.")
         if not 0 <= self.warm_up < epochs:
             raise UserError(
                 f"Expected `{scope}warm_up` to be at least 0 and below `{scope}{name}`. "

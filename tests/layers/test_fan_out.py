@@ -24,7 +24,7 @@ def test_gradient_is_the_sum_over_the_readers():
     np.testing.assert_allclose(tape.gradient(loss, x), weights.sum(axis=0, keepdims=True))
 
 
-NETWORKS = {"resnet_fabric": {"n": 3, "base": 4}, "cnf": {"columns": 4, "scales": 3, "filters": 4}}
+NETWORKS = {"resnet_fabric": {"n": 1, "base": 4}, "cnf": {"columns": 3, "scales": 2, "filters": 4}}
 
 
 def most_readers(model):

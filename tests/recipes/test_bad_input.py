@@ -85,25 +85,62 @@ def test_sigma_that_would_rise(refused):
     assert "final_sigma" in refused(search__final_sigma=0.9)
 
 
-def test_rates_that_explode_stop_with_the_step_and_keep_the_last_checkpoint(refused, tmp_path):
-    message = refused(search__learning_rate=1e30, search__final_learning_rate=1e30)
+@pytest.fixture(scope="module")
+def broken_off(tmp_path_factory):
+    """Directory of a run that a test leaves behind the search's first steps, for those that go on from there."""
+    return tmp_path_factory.mktemp("broken_off") / "run"
+
+
+def test_rates_that_explode_stop_with_the_step_and_keep_the_last_checkpoint(refused, broken_off):
+    message = refused(run_dir=broken_off, search__learning_rate=1e30, search__final_learning_rate=1e30)
     assert "step" in message and "learning rate" in message
-    assert not Checkpoints(tmp_path / "run" / "checkpoints" / "search").steps()
+    assert not Checkpoints(broken_off / "checkpoints" / "search").steps()
 
 
-def test_run_directory_of_other_settings(refused, tmp_path):
-    refused(search__learning_rate=1e30, search__final_learning_rate=1e30)
-    message = refused(search__rounds=3)
+def test_run_directory_of_other_settings(refused, broken_off):
+    assert broken_off.exists(), "needs the run of the test above"
+    message = refused(run_dir=broken_off, search__rounds=3)
     assert "search.rounds was 2, now 3" in message
 
 
-def test_damaged_checkpoint(refused, tmp_path):
-    refused(search__learning_rate=1e30, search__final_learning_rate=1e30)
-    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints" / "search")
+def test_damaged_checkpoint(refused, broken_off):
+    assert broken_off.exists(), "needs the run of the test above"
+    checkpoints = Checkpoints(broken_off / "checkpoints" / "search")
     path = checkpoints.save(1, {"history": [], "choices": []})
     (path / "state.json").write_text(json.dumps({"history": "other"}))
-    message = refused(search__learning_rate=1e30, search__final_learning_rate=1e30)
+    message = refused(run_dir=broken_off, search__learning_rate=1e30, search__final_learning_rate=1e30)
     assert "damaged" in message and "step-000001" in message
+
+
+BUILDER = """
+import tensorflow as tf
+from tfbnas.layers import BatchNormalization, Dense, FloatConv2D
+
+
+def network(choose, *, input_shape, classes, ends_in="softmax"):
+    inputs = tf.keras.Input(input_shape)
+    x = BatchNormalization()(FloatConv2D(choose("stem", 8), 3)(inputs))
+    x = Dense(classes, dtype="float32")(tf.keras.layers.GlobalAveragePooling2D()(x))
+    return tf.keras.Model(inputs, tf.keras.layers.Activation(ends_in, name="end")(x))
+"""
+
+
+def test_a_builder_of_ones_own_that_ends_in_a_softmax(refused, tmp_path, monkeypatch):
+    (tmp_path / "my_builder.py").write_text(BUILDER)
+    monkeypatch.syspath_prepend(tmp_path)
+    message = refused(network__family="my_builder:network", budget__memory=0.01)
+    assert "ends in logits" in message and "softmax, by its layer 'end'" in message
+    message = refused(network__family="my_builder:networks")
+    assert "my_builder has no function 'networks'" in message
+    message = refused(network__family="my_builder:network", network__options="{ends: linear}")
+    assert "unexpected keyword argument 'ends'" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_cost_without_expectation_where_one_is_needed(refused, tmp_path):
+    message = refused(budget__cost="measured_latency", budget__limit=5, budget__target="host")
+    assert "whose expectation is differentiable" in message and "MeasuredLatency" in message
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("recipe", ["dms_resnet18", "dms_vgg11"])

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from tfbnas.errors import UserError
+from tfbnas.hints import type_text
 from tfbnas.recipes import settings
-from tfbnas.recipes.schema import type_text
 
 
 @dataclass(frozen=True)

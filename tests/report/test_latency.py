@@ -226,6 +226,7 @@ def test_many_layers_keep_their_sum():
 
 
 def test_the_command_line(tmp_path, capsys):
+    (tmp_path / "settings.yaml").write_text("seed: 0\n")
     assert __main__.main([str(tmp_path)]) == 0
     assert Path(capsys.readouterr().out.strip()) == tmp_path / "report.html"
     command = [sys.executable, "-m", "tfbnas.report", str(tmp_path / "none")]

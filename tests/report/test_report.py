@@ -122,6 +122,14 @@ def test_summary_compares_with_equal_memory(resnet):
     assert "99 % of its budget of 0.120 MiB" in text
 
 
+def test_a_budget_that_is_left_is_explained(tmp_path):
+    path = samples.run(tmp_path, samples.RESNET, "resnet18")
+    samples.change(path, "search", unspent="The network uses 90.1 % of its budget: `fill_budget` is false.")
+    write(path)
+    text = Page(path / "report.html").text
+    assert "than “BNN 1x”" in text and "The network uses 90.1 % of its budget: fill_budget is false." in text
+
+
 def test_what_chance_leaves_open(resnet, tmp_path):
     """Of n independent images the number that is classified correctly is binomial."""
     draws = np.random.default_rng(0).binomial(500, 0.4, 100_000) / 500

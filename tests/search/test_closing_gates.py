@@ -7,7 +7,7 @@ import pytest
 
 from tfbnas import networks
 from tfbnas.architecture import Architecture
-from tfbnas.costs import Budget, Distributed, MultiplyAdds
+from tfbnas.costs import Budget, Distributed, FunctionCost, MultiplyAdds
 from tfbnas.errors import UserError
 from tfbnas.layers import Dense, FloatConv2D
 from tfbnas.networks.graph import NetworkGraph
@@ -47,8 +47,8 @@ class Weighed:
 
     unit = "grams"
 
-    def __init__(self, *prices, stochastic=False):
-        self.prices, self.stochastic, self.asked = dict(zip("abcd", prices, strict=True)), stochastic, 0
+    def __init__(self, *prices):
+        self.prices, self.asked = dict(zip("abcd", prices, strict=True)), 0
 
     def of(self, architecture):
         self.asked += 1
@@ -184,10 +184,11 @@ def test_the_best_path_is_the_most_probable_of_those_within_all_budgets():
     assert several > 5
 
 
-def test_a_measured_cost_is_asked_at_most_once_for_each_way():
-    cost = Weighed(1.0, 1.0, 1.0, 1.0, stochastic=True)
-    priced = PricedGraph(TEMPLATE, [Budget(lambda architecture: cost.of(architecture), 3.0)])
-    priced.costs[0].stochastic = True
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_a_cost_that_is_dear_is_asked_at_most_once_for_each_way(stochastic):
+    cost = Weighed(1.0, 1.0, 1.0, 1.0)
+    budget = Budget(FunctionCost(lambda architecture: cost.of(architecture), stochastic=stochastic), 3.0)
+    priced = PricedGraph(TEMPLATE, [budget])
     gates = filled(priced, np.array([False, False, True, False]), np.array([0.3, 0.3, 0.9, 0.05]))
     assert gates.tolist() == [True, True, True, False]  # the most probable way first, whatever it costs
     assert cost.asked == 2

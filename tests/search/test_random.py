@@ -55,16 +55,9 @@ def test_a_budget_that_chance_does_not_meet_is_refused_with_what_was_drawn():
         search(limit=50.0, draws=30)
 
 
-def test_the_best_on_the_other_images_wins(image_batches):
-    own = search(candidates=3)
-    own.compile(**own.optimizers(image_batches(32)))
-    history = own.fit(image_batches(32), image_batches(64, seed=1), verbose=False).history
-    assert own.accuracies.numpy().tolist() == pytest.approx(history["validation_accuracy"])
-    assert own.architecture() == own.candidates[int(np.argmax(history["validation_accuracy"]))]
-    assert history["cost"] == [pytest.approx(Memory().of(one)) for one in own.candidates]
-
-
-def test_every_candidate_begins_with_the_weights_of_its_seed_and_a_fresh_optimiser(image_batches):
+@pytest.fixture(scope="module")
+def fitted(image_batches):
+    """A search of three candidates, its history, and the optimiser's steps and the stem before each candidate."""
     began = []
 
     class Look(tf.keras.callbacks.Callback):
@@ -74,7 +67,19 @@ def test_every_candidate_begins_with_the_weights_of_its_seed_and_a_fresh_optimis
 
     own = search(candidates=3, seed=4)
     own.compile(**own.optimizers(image_batches(32)))
-    own.fit(image_batches(32), image_batches(32, seed=1), callbacks=[Look()], verbose=False)
+    history = own.fit(image_batches(32), image_batches(64, seed=1), callbacks=[Look()], verbose=False).history
+    return own, history, began
+
+
+def test_the_best_on_the_other_images_wins(fitted):
+    own, history, _ = fitted
+    assert own.accuracies.numpy().tolist() == pytest.approx(history["validation_accuracy"])
+    assert own.architecture() == own.candidates[int(np.argmax(history["validation_accuracy"]))]
+    assert history["cost"] == [pytest.approx(Memory().of(one)) for one in own.candidates]
+
+
+def test_every_candidate_begins_with_the_weights_of_its_seed_and_a_fresh_optimiser(fitted):
+    own, _, began = fitted
     for candidate, (steps, kernel) in zip(own.candidates, began, strict=True):
         tf.keras.utils.set_random_seed(4)
         fresh = networks.build(candidate).get_layer("stem").get_weights()[0]

@@ -132,3 +132,9 @@ def test_help_does_without_tensorflow():
     assert done.stdout.strip().endswith("False")
     for word in ("--budgets", "--penalty-weights", "--workers", "--chief", "--worker", "dms_resnet18"):
         assert word in done.stdout
+
+
+def test_a_setting_that_was_renamed_is_refused_with_its_new_name(capsys):
+    """Also where another one has a name that is near to the old one."""
+    assert main(["bsn_resnet_fabric", "--budgets", "2", "--network.binary", "true"]) == 2
+    assert "give `--network.binarisation` (zero_alpha for true" in capsys.readouterr().err

@@ -107,6 +107,7 @@ def test_the_front_is_chosen_on_held_out_images_where_there_are_some(standins, t
     arguments = ["--budgets", "20", "40", "--validated", "true", "--kill", "[20.0]"]
     assert main([standins, *arguments, "--run_dir", str(tmp_path / "a")]) == 1
     assert content(tmp_path / "a")["trials"][1]["reason"].startswith("killed by SIGKILL")
+    capsys.readouterr()
     arguments = ["--budgets", "20", "40", "--validated", "true"]
     assert main([standins, *arguments, "--run_dir", str(tmp_path / "b")]) == 0
     found = content(tmp_path / "b")
@@ -114,6 +115,12 @@ def test_the_front_is_chosen_on_held_out_images_where_there_are_some(standins, t
     assert found["front_by"] == "validation_accuracy" and found["front"] == ["budget-20_weight-2"]
     page = (tmp_path / "b" / "sweep.html").read_text()
     assert "Validation accuracy" in page and "held-out" in page
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert re.split(r"  +", head.strip()) == ["network", "steps", "test accuracy", "held-out images", "memory"]
+    (row,) = [row for row in rows if "on the front" in row]
+    found = {one["name"]: one for one in found["trials"]}["budget-20_weight-2"]
+    shown = [f"{100 * found[name]:.2f} %" for name in ("accuracy", "validation_accuracy")]
+    assert re.split(r"  +", row)[2:4] == shown and found["accuracy"] + found["validation_accuracy"] == 1
 
 
 def running(run_dir: Path) -> list[int]:

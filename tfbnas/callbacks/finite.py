@@ -10,35 +10,25 @@ import tensorflow as tf
 
 from tfbnas.errors import UserError
 
+LOOK_STEPS = 20
+
 
 class StopOnNaN(tf.keras.callbacks.Callback):
     """Ends the training with a UserError that names the step, when a loss is NaN or infinite.
 
-    Looks at every log whose name contains "loss". The values are only read every `every` steps and at the end of an
+    Looks at every log whose name contains "loss". The values are only read every twenty steps and at the end of an
     epoch, but those between are kept until then: the step that is named is the first bad one. Put it before
     SaveEveryEpoch.
 
     Args:
       stage: Name of the stage, for the message.
-      every: Steps between two looks. Default: 20.
-      steps_per_epoch: For the global step. Default: what Keras knows of the data set.
-      setting: What to lower, for the message. Default: "the learning rate".
     """
 
-    def __init__(
-        self,
-        stage: str,
-        *,
-        every: int = 20,
-        steps_per_epoch: int | None = None,
-        setting: str = "the learning rate",
-    ):
+    def __init__(self, stage: str):
         super().__init__()
         self._supports_tf_logs = True  # see Progress
         self._stage = stage
-        self._every = every
-        self._steps = steps_per_epoch
-        self._setting = setting
+        self._steps: int | None = None
         self._epoch = 0
         self._unread: list[tuple[int, Mapping[str, Any]]] = []
 
@@ -49,7 +39,7 @@ class StopOnNaN(tf.keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._unread.append((batch, _losses(logs)))
-        if len(self._unread) >= self._every:
+        if len(self._unread) >= LOOK_STEPS:
             self._look()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -79,7 +69,7 @@ class StopOnNaN(tf.keras.callbacks.Callback):
 
     def _end(self) -> str:
         return (
-            f". Lower {self._setting} and give another --run_dir; with the same --run_dir it goes on from the last "
+            ". Lower the learning rate and give another --run_dir; with the same --run_dir it goes on from the last "
             "good checkpoint, which stays, and with the same settings."
         )
 

@@ -11,14 +11,10 @@ from tfbnas.callbacks.bar import Describe, StageBar
 
 
 class Progress(tf.keras.callbacks.Callback):
-    """One bar over all epochs of a stage, beginning where an earlier process stopped. Use with `fit(verbose=0)`.
-
-    A stage may be one `fit`, or several that continue each other by `initial_epoch`; then give `epochs`.
+    """One bar over all epochs of a `fit`, beginning where an earlier process stopped. Use with `fit(verbose=0)`.
 
     Args:
       description: The stage, for instance "search".
-      epochs: Epochs of the whole stage. Default: those of `fit`.
-      steps_per_epoch: Default: what Keras knows of the data set.
       describe: Further texts from the numbers, see StageBar.
       stream: Default: standard error.
     """
@@ -27,8 +23,6 @@ class Progress(tf.keras.callbacks.Callback):
         self,
         description: str,
         *,
-        epochs: int | None = None,
-        steps_per_epoch: int | None = None,
         describe: Describe | None = None,
         stream: TextIO | None = None,
     ):
@@ -36,8 +30,8 @@ class Progress(tf.keras.callbacks.Callback):
         # Keras else turns the logs of every step into numpy arrays, which waits for the device.
         self._supports_tf_logs = True
         self._description = description
-        self._epochs = epochs
-        self._steps = steps_per_epoch
+        self._epochs: int | None = None
+        self._steps: int | None = None
         self._describe = describe
         self._stream = stream
         self._epoch = 0

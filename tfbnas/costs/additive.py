@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 import numpy as np
 
 from tfbnas import networks
-from tfbnas.architecture import Architecture
+from tfbnas.architecture import Architecture, require_architecture
 from tfbnas.costs.cost import Kept
 from tfbnas.lce.operations import Operation, trace
 
@@ -16,6 +16,7 @@ Value = Callable[[Operation], float]
 
 def total(architecture: Architecture, value: Value) -> float:
     """The sum of `value` over the operations of a closed network."""
+    require_architecture(architecture)
     if not networks.is_graph(architecture.network):
         return float(sum(value(operation) for operation in trace(networks.build(architecture))))
     graph = networks.graph(architecture)

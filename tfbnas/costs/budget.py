@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from tfbnas.costs.function import FunctionCost
 from tfbnas.errors import UserError
+from tfbnas.hints import has_type
+from tfbnas.units import amount
 
 
 @dataclass(frozen=True)
@@ -23,18 +25,21 @@ class Budget:
     Args:
       cost: The cost that is limited, or a function from a closed Architecture to a number (see `FunctionCost`). It
         need not be differentiable; DMS alone asks for that.
-      limit: In the unit of the cost: bytes for Memory, milliseconds for Latency.
+      limit: In the unit of the cost: bytes for Memory, milliseconds for Latency. A text may name another unit: "8 KiB",
+        "0.12 MiB", "2.5 ms".
       penalty_weight: Dimensionless, at least 0. Default 0.3.
 
     Raises:
-      UserError: `cost` is neither a cost nor a function, `limit` is not positive or `penalty_weight` is negative.
+      UserError: `cost` is neither a cost nor a function, `limit` is not positive or has no unit of the cost, or
+        `penalty_weight` is negative.
 
     Attributes:
       cost: A `Cost`, in any case.
+      limit: A number in the unit of the cost, in any case.
     """
 
     cost: Any
-    limit: float
+    limit: Any
     penalty_weight: float = 0.3
 
     def __post_init__(self) -> None:
@@ -45,14 +50,15 @@ class Budget:
             )
         if not hasattr(self.cost, "of"):
             object.__setattr__(self, "cost", FunctionCost(self.cost))
+        object.__setattr__(self, "limit", amount(self.limit, self.cost.unit))
         if not self.limit > 0:
             raise UserError(
                 f"Expected `limit` of a budget to be a positive number of {self.cost.unit}. "
                 f"Received: limit={self.limit}."
             )
-        if not self.penalty_weight >= 0:
+        if not (has_type(self.penalty_weight, float) and self.penalty_weight >= 0):
             raise UserError(
-                f"Expected `penalty_weight` to be at least 0. Received: penalty_weight={self.penalty_weight}."
+                f"Expected `penalty_weight` to be at least 0. Received: penalty_weight={self.penalty_weight!r}."
             )
 
     def penalty(self, cost: tf.Tensor) -> tf.Tensor:

@@ -9,6 +9,7 @@ from tfbnas.architecture import Architecture
 from tfbnas.costs.cost import Kept
 from tfbnas.costs.schedule import allocation_order, length
 from tfbnas.errors import UserError
+from tfbnas.hints import has_type
 from tfbnas.units import UNITS
 
 
@@ -29,8 +30,8 @@ class Distributed:
     name, unit, shown = "steps", "steps", UNITS["steps"]
 
     def __init__(self, machines: int = 2, *, allocation: str = "depth_first"):
-        if machines < 1:
-            raise UserError(f"Expected `machines` to be at least 1. Received: machines={machines}.")
+        if not (has_type(machines, int) and machines >= 1):
+            raise UserError(f"Expected `machines` to be an integer of at least 1. Received: machines={machines!r}.")
         allocation_order(allocation, [], [])
         self.machines = machines
         self.allocation = allocation

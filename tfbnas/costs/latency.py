@@ -24,8 +24,6 @@ from tfbnas.units import UNITS
 
 FORMAT = 1
 _TABLES = Path(__file__).parent / "latency_tables"
-# What is one addition, or a multiplication and an addition, takes as long as another.
-_SAME = {"offset": "add", "scaling": "normalization"}
 _PARTS = ("name", "device", "label", "sources", "milliseconds_per_unit", "operators")
 
 
@@ -43,17 +41,22 @@ def load_table(device: str | os.PathLike) -> dict[str, Any]:
     Raises:
       UserError: There is no such table, or the file is none.
     """
-    shipped = _TABLES / f"{os.fspath(device)}.json"
-    path = shipped if shipped.is_file() else Path(device)
+    shipped = _TABLES / f"{device}.json"
+    path = shipped if shipped.is_file() else Path(str(device))
     if not path.is_file():
         known = devices()
         raise UserError(
             f"Expected `device` to be one of {known} or a file that tools/build_latency_table.py wrote. Received: "
-            f"{os.fspath(device)!r}.{nearest(os.fspath(device), known)}"
+            f"{str(device)!r}.{nearest(str(device), known)}"
         )
     table = read_json(path)
     if not isinstance(table, dict) or any(part not in table for part in _PARTS) or table.get("format") != FORMAT:
         raise UserError(f"Expected a latency table of format {FORMAT}. Received: {path}, which is none.")
+    entries = table["operators"]
+    if not isinstance(entries, dict) or not all(isinstance(one, dict) and "terms" in one for one in entries.values()):
+        raise UserError(
+            f"Expected `operators` with their `terms` in {path}. Received: a table without; measure it anew."
+        )
     for operator, entry in table["operators"].items():
         unknown = [name for name in entry["terms"] if name not in FEATURES]
         if unknown:
@@ -96,8 +99,8 @@ class Latency:
     name, unit, shown = "latency", "ms", UNITS["latency"]
 
     def __init__(self, device: str | os.PathLike):
-        self.device = os.fspath(device)
         self.table = load_table(device)
+        self.device = os.fspath(device)
 
     def of(self, architecture: Architecture) -> float:
         """Milliseconds of a closed network.
@@ -210,12 +213,16 @@ def operator(operation: Operation) -> str | None:
         return "packed_convolution" if operation.writes_bits else "binary_convolution"
     if operation.kind == "max_pool" and operation.reads_bits:
         return "packed_max_pool"
-    return _SAME.get(operation.kind, operation.kind)
+    # A number that is added or multiplied by is one pass over the elements, as the sum of two tensors is.
+    return "add" if operation.kind in ("offset", "scaling") else operation.kind
 
 
 def calls(operation: Operation) -> int:
-    """How often the deployed network runs the operator of an operation: a sum of k tensors is k - 1 additions."""
-    return max(1, operation.terms - 1)
+    """How often the deployed network runs the operator of an operation.
+
+    A sum of k tensors is k - 1 additions, a scaling is a multiplication and an addition.
+    """
+    return 2 if operation.kind == "scaling" else max(1, operation.terms - 1)
 
 
 def _candidates(channels: Channels, distributions: Distributions) -> tuple[tf.Tensor, tf.Tensor]:

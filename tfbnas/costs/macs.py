@@ -12,6 +12,7 @@ from tfbnas.costs.additive import over_modules, total
 from tfbnas.costs.cost import Kept
 from tfbnas.costs.expectation import CLOSED, Distributions, Expectation, expected_sum
 from tfbnas.errors import UserError
+from tfbnas.hints import has_type
 from tfbnas.lce.operations import Operation
 from tfbnas.units import UNITS, Unit
 
@@ -28,8 +29,8 @@ class MultiplyAdds:
     name, unit, shown = "multiply_adds", "multiply-adds", UNITS["multiply_adds"]
 
     def __init__(self, *, binary_weight: float = 1.0):
-        if not binary_weight >= 0:
-            raise UserError(f"Expected `binary_weight` to be at least 0. Received: binary_weight={binary_weight}.")
+        if not (has_type(binary_weight, float) and binary_weight >= 0):
+            raise UserError(f"Expected `binary_weight` to be at least 0. Received: binary_weight={binary_weight!r}.")
         self.binary_weight = binary_weight
 
     def of(self, architecture: Architecture) -> float:

@@ -1,7 +1,7 @@
 """Images for training: everything through TensorFlow Datasets, nothing from the network."""
 
 from tfbnas.data.arrays import from_arrays, splits
-from tfbnas.data.checks import check, check_logits, check_network
+from tfbnas.data.checks import check, check_logits, check_network, described
 from tfbnas.data.fingerprint import check_unchanged
 from tfbnas.data.load import ImageData, load
 from tfbnas.data.locate import absolute
@@ -16,6 +16,7 @@ __all__ = [
     "check_logits",
     "check_network",
     "check_unchanged",
+    "described",
     "from_arrays",
     "load",
     "splits",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfbnas.data.split import MemorySplit, Split
 from tfbnas.errors import UserError
+from tfbnas.hints import has_type
 
 
 def from_arrays(
@@ -26,6 +28,8 @@ def from_arrays(
     Raises:
       UserError: Shapes, types or ranges are others; the sentence says how to change them.
     """
+    if classes is not None and not (has_type(classes, int) and classes >= 1):
+        raise UserError(f"Expected `classes` to be an integer of at least 1. Received: classes={classes!r}.")
     images, labels = np.asarray(images), np.asarray(labels)
     pixels = _pixels(images, name)
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -60,31 +64,45 @@ def splits(train: Any, validation: Any = None, *, halves: bool = False, seed: in
 
     Args:
       train: A Split; a pair (images, labels) of arrays; or, with the labels as `validation`, the images.
-      validation: A Split, a pair of arrays, or None.
-      halves: Whether arrays that come without others are divided into two disjoint halves.
+      validation: A Split, a pair of arrays, or None. Its labels are of the classes of `train`.
+      halves: Whether images that come without others are divided into two disjoint halves.
       seed: Of the halves.
 
     Returns:
       Two splits; the second is None where there is none. A `tf.data.Dataset` stays as it is.
 
     Raises:
-      UserError: As `from_arrays`, or images come without labels.
+      UserError: As `from_arrays`, images come without labels, or something is no images at all.
     """
     if _is_array(train):
         if not _is_array(validation):
             raise UserError("Expected images with their labels: fit(images, labels). Received: images without labels.")
         train, validation = (train, validation), None
-    if isinstance(train, (tuple, list)) and validation is None and halves:
-        return _split(train, "the training images").halves(seed=seed)
-    return _split(train, "the training images"), _split(validation, "the validation images")
+    first = _split(train, "the training images")
+    if validation is None and halves:
+        if not isinstance(first, Split):
+            raise UserError(
+                "Expected two data sets, one of the weights and one of the architecture: fit(first, second). Received: "
+                "one tf.data.Dataset; divide it with `take` and `skip`."
+            )
+        return first.halves(seed=seed)
+    if validation is None:
+        return first, None
+    return first, _split(validation, "the validation images", classes=getattr(first, "classes", None))
 
 
-def _split(value: Any, name: str) -> Any:
-    if not isinstance(value, (tuple, list)) or isinstance(value, Split):
+def _split(value: Any, name: str, *, classes: int | None = None) -> Any:
+    if isinstance(value, (Split, tf.data.Dataset)) or hasattr(value, "epoch"):  # or what does as a Split does
         return value
+    if not isinstance(value, (tuple, list)):
+        hint = "; give its part, images.train" if hasattr(value, "train") else ""
+        raise UserError(
+            f"Expected {name} as a Split, a pair (images, labels) of arrays, or a tf.data.Dataset. Received: "
+            f"{type(value).__name__}{hint}."
+        )
     if len(value) != 2:
         raise UserError(f"Expected {name} as a pair (images, labels). Received: {len(value)} values.")
-    return from_arrays(*value, name=name)
+    return from_arrays(*value, name=name, classes=classes)
 
 
 def _is_array(value: Any) -> bool:

@@ -21,6 +21,7 @@ from tfbnas.data.split import MemorySplit, Split
 from tfbnas.data.streams import StreamSplit
 from tfbnas.data.tfds_directory import open_tfds
 from tfbnas.errors import UserError
+from tfbnas.hints import has_type
 
 MEMORY_LIMIT = 2**30
 _SAMPLE = 256
@@ -105,12 +106,17 @@ def load(
       UserError: The data set is unknown, missing, damaged, not for image classification, lacks a split, has an empty
         one, images of different sizes or channels, labels out of range, or label maps that do not fit the images.
     """
-    if image_size is not None and image_size < 1:
-        raise UserError(
-            f"Expected `image_size` (--data.image_size) to be a positive number of pixels. Received: {image_size}."
-        )
-    if padding is not None and padding < 0:
-        raise UserError(f"Expected `padding` (--data.padding) to be 0 or more pixels. Received: {padding}.")
+    for argument, value, least in (
+        ("image_size", image_size, 1),
+        ("padding", padding, 0),
+        ("memory_limit", memory_limit, 0),
+    ):
+        if value is not None and not (has_type(value, int) and value >= least):
+            unit = "bytes" if argument == "memory_limit" else "pixels"
+            raise UserError(
+                f"Expected `{argument}` (--data.{argument}) to be a number of {unit} of at least {least}. "
+                f"Received: {value!r}."
+            )
     splits_wanted = (train_split, test_split, validation_split)
     if name == shapes.NAME:
         opened = _open_shapes(*splits_wanted)

@@ -61,7 +61,8 @@ def maps_do_not_stream(where: str) -> UserError:
 def split_names(
     available: list[str], train: str, test: str | None, where: str, validation: str | None = None
 ) -> tuple[str, ...]:
-    chosen = test or next((name for name in _TEST_NAMES if name in available), _TEST_NAMES[0])
+    usual = next((name for name in _TEST_NAMES if name in available), _TEST_NAMES[0])
+    chosen = usual if test is None else test
     for argument, name in (("train_split", train), ("test_split", chosen), ("validation_split", validation)):
         if name is not None and name not in available:
             raise UserError(

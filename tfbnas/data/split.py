@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfbnas.data import augment as augmentation
 from tfbnas.data import balance
 from tfbnas.errors import UserError
+from tfbnas.hints import has_type
 
 # Streams of random numbers that must not meet are folded apart by these.
 _ORDER, _CHANGES = 0, 1
@@ -125,6 +126,8 @@ class Split(abc.ABC):
         Returns:
           float32 [n, height, width, channels] in [-1, 1] and int32 [n, *label_shape].
         """
+        if not (has_type(n, int) and n >= 1):
+            raise UserError(f"Expected `n` to be an integer of at least 1, the images to give. Received: n={n!r}.")
         n = min(n, self.size)
         chosen = self if n == self.size else self._some(balance.spread(self._shown, n))
         images, labels = next(iter(chosen.epoch(0, min(n, 256), shuffle=False).unbatch().batch(n)))
@@ -156,10 +159,10 @@ class Split(abc.ABC):
         return self._batches(tf.cast(epoch, tf.int64), batch_size, seed=seed, augment=augment, shuffle=shuffle)
 
     def _check(self, batch_size: int, shuffle: bool) -> None:
-        if batch_size < 1 or (shuffle and batch_size > self.size):
+        if not has_type(batch_size, int) or batch_size < 1 or (shuffle and batch_size > self.size):
             raise UserError(
                 f"Expected `batch_size` to be in 1..{self.size}, the number of images of {self.name}. "
-                f"Received: batch_size={batch_size}. Choose a smaller one or take more images."
+                f"Received: batch_size={batch_size!r}. Choose a smaller one or take more images."
             )
 
     def _check_halves(self, first: int, second: int) -> None:
@@ -170,14 +173,14 @@ class Split(abc.ABC):
             )
 
     def _check_hold_out(self, n: int) -> None:
-        if not 1 <= n < self.size:
+        if not has_type(n, int) or not 1 <= n < self.size:
             raise UserError(
-                f"Expected to hold out 1..{self.size - 1} of the {self.size} images of {self.name}. Received: {n}."
+                f"Expected to hold out 1..{self.size - 1} of the {self.size} images of {self.name}. Received: {n!r}."
             )
 
     def _check_take(self, n: int) -> None:
-        if not 1 <= n <= self.size:
-            raise UserError(f"Expected to take 1..{self.size} images of {self.name}. Received: {n}.")
+        if not has_type(n, int) or not 1 <= n <= self.size:
+            raise UserError(f"Expected to take 1..{self.size} images of {self.name}. Received: {n!r}.")
 
 
 def order_seed(seed: int, epoch: tf.Tensor) -> tf.Tensor:

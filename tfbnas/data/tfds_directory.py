@@ -29,7 +29,7 @@ def open_tfds(builder: Any, train_split: str, test_split: str | None, validation
         raise UserError(
             f"Expected images of 1 or 3 channels of uint8. Received: {channels} channels of {kind.name} in {where}."
         )
-    test_split = test_split or _LABELLED_TEST_SPLITS.get(info.name)
+    test_split = _LABELLED_TEST_SPLITS.get(info.name) if test_split is None else test_split
     splits = split_names(list(info.splits), train_split, test_split, where, validation_split)
     parts = tuple(_part(builder, split, image_key, label_key) for split in splits)
     names = [str(name) for name in (label.names or range(label.num_classes))]

@@ -9,12 +9,13 @@ import tensorflow as tf
 
 from tfbnas.errors import UserError, nearest
 from tfbnas.export.convert import ExportError
-from tfbnas.export.declared import Declared, declarations
+from tfbnas.export.declared import Declared, declarations, input_quantizer, is_sign
 from tfbnas.export.flatbuffer import BINARY_CONVOLUTION, QUANTIZE, Operator, operators, outputs
 from tfbnas.export.matching import match
 from tfbnas.export.reasons import grouped, why_float, why_wrong
 from tfbnas.export.tracing import writer_of
 from tfbnas.lce.graph import all_layers
+from tfbnas.lce.signs import constant_bits
 
 
 @dataclass
@@ -87,7 +88,8 @@ def audit(
         _row(operator, matched.get(i), named[operator.outputs[0].index], conversions or {})
         for i, operator in enumerate(found)
     ]
-    _warn_of_constant_bits(found, rows)
+    if model is not None:
+        _warn_of_constant_bits(rows, model)
     _tell_of_kernels_at_run_time(found, rows)
     for declared in missing:
         reason, remedy = why_float(declared)
@@ -172,13 +174,18 @@ def _row(operator: Operator, declared: Declared | None, guess: str, conversions:
     return row
 
 
-def _warn_of_constant_bits(found: list[Operator], rows: list[Row]) -> None:
-    """Notes where a sign is taken of values that are never negative."""
-    writers = {operator.outputs[0].index: operator.name for operator in found}
-    for operator, row in zip(found, rows, strict=True):
-        if operator.name == QUANTIZE and writers.get(operator.inputs[0].index) in ("RELU", "RELU6", "RELU_0_TO_1"):
+def _warn_of_constant_bits(rows: list[Row], model: tf.keras.Model) -> None:
+    """Notes at which layers a sign is taken of values that are never negative."""
+    constant = {
+        call.layer.name: source.name
+        for call, source in constant_bits(model)
+        if is_sign(input_quantizer(call.layer) or call.layer) is not False
+    }
+    for row in rows:
+        if row.layer in constant:
             row.note = (
-                "every bit is +1: it reads a ReLU, which is never negative; put BatchNormalization behind the ReLU"
+                f"every bit that {row.layer!r} takes is +1: it reads {constant[row.layer]!r}, which is never negative; "
+                "put BatchNormalization in between"
             )
 
 

@@ -65,6 +65,8 @@ class Rules:
         it normalises another axis than the last. Not inherited.
       passes: What it makes of a * x + b: "linear", a * layer(x) + b for all a and b; "increasing", for a > 0 only;
         "sum", a * layer(x, y) + b + c for tensors a * x + b and a * y + c. Empty: none of these. Not inherited.
+      never_negative: Function of the layer: whether it gives no negative value, whatever it reads. Default: it may.
+      keeps_sign: Whether it gives no negative value where it reads none. Default: False; with `passes` it does.
       per_channel: Whether it computes every channel (last axis) on its own. Not inherited.
       elementwise: Whether it computes every element on its own, whatever the shape. Not inherited.
       lower: `lower(call, deployment)` returns the output of the layer in the deploy form, standard Keras and Larq
@@ -84,6 +86,8 @@ class Rules:
     signs: Callable[[Layer], np.ndarray] | None = None
     affine: Callable[[Layer], tuple[np.ndarray, np.ndarray] | None] | None = None
     passes: str = ""
+    never_negative: Callable[[Layer], bool] = _no
+    keeps_sign: bool = False
     per_channel: bool = False
     elementwise: bool = False
     lower: Callable[[Call, Any], Any] | None = None

@@ -97,11 +97,32 @@ def _affine_of_channels(layer: Layer) -> tuple[np.ndarray, np.ndarray] | None:
     return scale_and_offset(layer) if list(layer.axis) == [len(layer.input_shape) - 1] else None
 
 
+def _relu_is_never_negative(layer: Layer) -> bool:
+    return not layer.negative_slope and layer.threshold >= 0
+
+
+def _activation_is_never_negative(layer: Layer) -> bool:
+    return getattr(layer.activation, "__name__", "") in _NEVER_NEGATIVE
+
+
+def _function_is_never_negative(layer: Layer) -> bool:
+    if type(layer).__name__ != "TFOpLambda":
+        return False
+    return str(layer.get_config().get("function")).split(".")[-1] in _NEVER_NEGATIVE
+
+
+_NEVER_NEGATIVE = {
+    *("relu", "relu6", "sigmoid", "hard_sigmoid", "softplus", "softmax", "exponential", "exp"),
+    *("abs", "square", "sqrt"),
+}
+"""Functions of Keras and TensorFlow that give no negative value."""
+
+
 def _always(layer: Layer) -> bool:
     return True
 
 
-register(tf.keras.layers.Layer, kind=_kind_of_other)
+register(tf.keras.layers.Layer, kind=_kind_of_other, never_negative=_function_is_never_negative)
 register(layers.Conv2D, kind="convolution", absorbs=True, binary_operator=True, writes_bits=pads_with_bits)
 register(layers.Conv2DTranspose, kind="unknown", absorbs=True, binary_operator=False)
 register(layers.DepthwiseConv2D, kind="depthwise", absorbs=True)
@@ -112,10 +133,18 @@ register(layers.AveragePooling2D, kind="average_pool", passes="linear", per_chan
 register(layers.GlobalAveragePooling2D, kind="global_pool", passes="linear", per_channel=True)
 register(layers.Concatenate, kind="concatenate")
 register(layers.Add, passes="sum", elementwise=True)
-register(layers.ReLU, kind="activation", elementwise=True)
+register(layers.ReLU, kind="activation", elementwise=True, never_negative=_relu_is_never_negative, keeps_sign=True)
 register(layers.Activation, kind=_kind_of_activation)
 register(layers.Rescaling, kind=_kind_of_rescaling)
-register(layers.Softmax, kind=None)
+register(layers.Softmax, kind=None, never_negative=_always)
+register(layers.LeakyReLU, layers.PReLU, layers.ELU, layers.ThresholdedReLU, keeps_sign=True)
+register(layers.Concatenate, layers.Multiply, layers.Maximum, layers.Minimum, layers.Average, keeps_sign=True)
+register(layers.ZeroPadding2D, layers.RepeatVector, keeps_sign=True)
+register(
+    *(layers.Activation, layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv2DTranspose),
+    *(layers.DepthwiseConv2D, layers.SeparableConv2D),
+    never_negative=_activation_is_never_negative,
+)
 register(layers.InputLayer, kind=None)
 register(layers.UpSampling2D, kind=_kind_of_upsampling, passes="linear", per_channel=True)
 register(layers.Flatten, kind=None, passes="linear", keeps_bits=_flatten_keeps_bits)

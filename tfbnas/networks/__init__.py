@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfbnas.architecture import Architecture
+from tfbnas.architecture import Architecture, require_architecture
 from tfbnas.errors import UserError, nearest
 from tfbnas.networks.choices import Kind, Module, kind_of
 from tfbnas.networks.cnf import cnf, cnf_graph
@@ -48,8 +48,12 @@ def register(name: str, builder: Builder, *, graph: Callable[..., NetworkGraph] 
         choices are the modules of a graph. Default: none.
 
     Raises:
-      UserError: The name belongs to another builder.
+      UserError: The name belongs to another builder, has a colon in it, or `builder` is no function.
     """
+    if not isinstance(name, str) or not name or ":" in name:
+        raise UserError(f"Expected `name` to be a text without a colon, which stands for a module. Received: {name!r}.")
+    if not callable(builder):
+        raise UserError(f"Expected `builder` to be a function that builds the network. Received: {builder!r}.")
     if _BUILDERS.setdefault(name, builder) is not builder:
         raise UserError(f"Expected a new name for the network family. Received: {name!r}, which is taken.")
     if graph is not None:
@@ -66,6 +70,9 @@ def builder(name: str) -> Builder:
     Raises:
       UserError: No family has that name, or it cannot be imported.
     """
+    if not isinstance(name, str):
+        hint = f'; register it: tfbnas.register("{name.__name__}", {name.__name__})' if inspect.isfunction(name) else ""
+        raise UserError(f"Expected `network` to be the name of a network family. Received: {name!r}{hint}.")
     if ":" in name:
         return _imported(name)
     if name not in _BUILDERS:
@@ -95,12 +102,18 @@ def construct(
     """A network of a family, with what `choose` gives for each choice: closed values or open ones.
 
     Raises:
-      UserError: The family is unknown, or does not have one of the options.
+      UserError: The family is unknown, does not have one of the options, or gives no functional model.
     """
     family = builder(network)
     # Layers without a name of their own are counted anew, so that every form of a network has the same names.
     tf.keras.backend.reset_uids()
-    return _called(network, family, choose, input_shape=input_shape, classes=classes, options=options)
+    model = _called(network, family, choose, input_shape=input_shape, classes=classes, options=options)
+    if not (isinstance(model, tf.keras.Model) and getattr(model, "_is_graph_network", False)):
+        raise UserError(
+            f"Expected the builder of {network!r} to return a functional Keras model, tf.keras.Model(inputs, outputs). "
+            f"Received: {type(model).__name__}."
+        )
+    return model
 
 
 def is_graph(network: str) -> bool:
@@ -205,6 +218,7 @@ def build(architecture: Architecture) -> tf.keras.Model:
       UserError: The family is unknown, the architecture has a choice or an option that the family does not ask for, or
         a choice has a value that its kind does not allow.
     """
+    require_architecture(architecture)
     asked = set()
 
     def choose(name: str, default: Any) -> Any:

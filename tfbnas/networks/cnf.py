@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfbnas.errors import UserError
+from tfbnas.hints import has_type
 from tfbnas.layers import BatchNormalization, Dense, blocks
 from tfbnas.networks.graph import NetworkGraph
 from tfbnas.networks.modules import stem, total
@@ -76,10 +77,10 @@ def cnf_graph(
 
     Nodes and edges are added in the order that gives the schedules of the paper's tables.
     """
-    if min(columns, scales, filters) < 1:
+    if not all(has_type(one, int) and one >= 1 for one in (columns, scales, filters)):
         raise UserError(
             "Expected `columns`, `scales` and `filters` of cnf to be positive. "
-            f"Received: columns={columns}, scales={scales}, filters={filters}."
+            f"Received: columns={columns!r}, scales={scales!r}, filters={filters!r}."
         )
     if segmentation and columns < 2:
         raise UserError(f"Expected at least 2 `columns` of a cnf that segments. Received: columns={columns}.")

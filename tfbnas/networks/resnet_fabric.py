@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfbnas.errors import UserError
+from tfbnas.hints import has_type
 from tfbnas.layers import BatchNormalization, Dense, blocks
 from tfbnas.networks.graph import NetworkGraph
 from tfbnas.networks.modules import stem, total
@@ -68,8 +69,8 @@ def resnet_fabric_graph(
     Nodes and edges are added in the order that gives the schedules of the paper's tables.
     """
     del input_shape
-    if n < 1 or base < 1:
-        raise UserError(f"Expected `n` and `base` of resnet_fabric to be positive. Received: n={n}, base={base}.")
+    if not (has_type(n, int) and has_type(base, int) and min(n, base) >= 1):
+        raise UserError(f"Expected `n` and `base` of resnet_fabric to be positive. Received: n={n!r}, base={base!r}.")
     graph = NetworkGraph()
     last = graph.add("stem", stem, base, binarisation)
     before: list[int] = []

@@ -57,7 +57,7 @@ class DataSettings:
     padding: int | None = None
 
     def check(self) -> None:
-        require_range("data", 0, None, held_out=self.held_out)
+        require_range("data", 0, None, held_out=self.held_out, memory_limit=self.memory_limit)
         if self.held_out > 1 and self.held_out % 1:
             raise UserError(
                 f"Expected `data.held_out` to be a number of images, or a share below 1. Received: {self.held_out}."
@@ -92,8 +92,6 @@ class TrainSettings(WeightSettings):
         require_positive("train", epochs=self.epochs, batch_size=self.batch_size)
         self.check_updates("train", self.epochs)
         require_range("train", 0, None, full_precision_epochs=self.full_precision_epochs)
-        if not all(0 < drop < 1 for drop in self.drops) or self.drops != sorted(self.drops):
-            raise UserError(f"Expected `train.drops` to be rising fractions in (0, 1). Received: {self.drops}.")
 
 
 @dataclass

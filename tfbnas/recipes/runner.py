@@ -18,10 +18,10 @@ from tfbnas.recipes.devices import Devices, together
 from tfbnas.recipes.exporting import export_stage
 from tfbnas.recipes.options import DataSettings
 from tfbnas.recipes.pricing import budgets, measuring
-from tfbnas.recipes.searching import check_feasible, search_stage, searched_task
+from tfbnas.recipes.searching import check_feasible, search_stage, searched_task, warn
 from tfbnas.recipes.settings import Command
 from tfbnas.recipes.training import train_stage
-from tfbnas.results import TrainingResult
+from tfbnas.results import SearchResult, TrainingResult
 from tfbnas.run import STAGES, RunDirectory
 from tfbnas.search.registry import Method
 from tfbnas.tables import table
@@ -152,5 +152,6 @@ def finish(context: Context) -> None:
     print(f"\n{table(rows)}")
     if uncertainty := report.uncertainty(report.read(path)):
         print(uncertainty)
+    warn(context, SearchResult.from_dict(context.run.result(SearchResult.stage)))
     print(f"\nmodel for Larq Compute Engine: {path / 'model.tflite'}\nreport: {page}\n{path}")
     context.run.log(event="end")

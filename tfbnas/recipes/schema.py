@@ -16,6 +16,7 @@ import jsonargparse
 import yaml
 
 from tfbnas.errors import UserError, nearest
+from tfbnas.hints import type_text
 from tfbnas.serialization import load_yaml, plain
 
 # Names that the command line or a settings file uses beside the settings.
@@ -203,23 +204,6 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 def _optional(kind: Any) -> bool:
     return kind is Any or type(None) in typing.get_args(kind)
-
-
-_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
-
-
-def type_text(kind: Any) -> str:
-    """A type in words, for messages: "an integer", "one of 'sgd', 'adam'", "a list of numbers"."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Literal:
-        return "one of " + ", ".join(repr(value) for value in arguments)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(type_text(argument) for argument in arguments)
-    if origin in (list, tuple) and arguments:
-        if origin is tuple and Ellipsis not in arguments:
-            return f"a list of {len(arguments)} values ({', '.join(type_text(a) for a in arguments)})"
-        return f"a list like [a, b] of which each is {type_text(arguments[0])}"
-    return _NAMES.get(kind, getattr(kind, "__name__", str(kind)))
 
 
 def _metavar(kind: Any) -> str:

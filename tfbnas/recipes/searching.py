@@ -9,12 +9,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfbnas import precision, training
+from tfbnas import networks, precision, training
 from tfbnas.architecture import Architecture
 from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import Budget
 from tfbnas.costs.measured import Prepare
-from tfbnas.data import ImageData
+from tfbnas.data import ImageData, check_network
 from tfbnas.errors import UserError
 from tfbnas.recipes.context import Context, say
 from tfbnas.recipes.pricing import budgets, measuring
@@ -22,6 +22,7 @@ from tfbnas.recipes.stages import fitted, stage
 from tfbnas.recipes.training import Training, Weights
 from tfbnas.results import Limited, SearchResult
 from tfbnas.search.base import Search
+from tfbnas.search.doubt import doubt
 from tfbnas.search.registry import Method
 from tfbnas.units import UNITS
 
@@ -35,10 +36,12 @@ def check_feasible(method: Method, template: Architecture, images: ImageData, se
     """Refuses what can be known to fail before anything is written or trained.
 
     Raises:
-      UserError: A batch is larger than its data, the network does not take such images, or a budget is below the
-        least cost that the search can reach. A search that does not know its least cost, or has several budgets to
-        keep together, is made once to see.
+      UserError: A batch is larger than its data, the network does not take such images or ends in a softmax, the
+        method cannot search under a cost, or a budget is below the least cost that the search can reach. A search that
+        does not know its least cost, or has several budgets to keep together, is made once to see.
     """
+    method.search.check_costs(list(budgets(settings.budget, lambda model: float).values()))
+    check_network(networks.build(template), images)
     images.train.steps(settings.train.batch_size)
     for part in parts(method, images, settings.seed):
         if part is not None:
@@ -113,6 +116,7 @@ def search_stage(context: Context, name: str = "search") -> SearchResult:
             record=search.record,
             scalars=search.scalars,
             describe=search.shown,
+            label=search.epoch_label,
         )
         found = search.architecture()
         costs = [
@@ -134,7 +138,15 @@ def search_stage(context: Context, name: str = "search") -> SearchResult:
         with measuring(context.settings.budget) as prepare:
             return work(prepare)
 
-    return SearchResult.from_dict(stage(context, name, on_machine), place=f"stage {name}")
+    result = SearchResult.from_dict(stage(context, name, on_machine), place=f"stage {name}")
+    warn(context, result)
+    return result
+
+
+def warn(context: Context, result: SearchResult) -> None:
+    """Says where a search has weighed nothing."""
+    if found := doubt(result.history, getattr(context.settings.search, "architecture_learning_rate", None)):
+        say(f"Warning: {found.replace('`', '`search.', 1)}")
 
 
 def searched_task(context: Context, found: Architecture) -> Training:

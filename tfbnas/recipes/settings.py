@@ -205,6 +205,8 @@ def _tokens(argv: Sequence[str], schema: Schema) -> tuple[dict[str, str], dict[s
                 raise UserError(f"Expected a value after --{name}. Received: {rest[0] if rest else 'nothing'}.")
             text = rest.pop(0)
         if name in OPTIONS:
+            if not text.strip():  # a variable of a script that is not set
+                raise UserError(f"Expected a value after --{name}. Received: an empty text.")
             options[name] = text
         else:
             settings[name] = Given(text, f"`--{name}`")

@@ -68,6 +68,7 @@ def fitted(
     record: Callable[[], Mapping[str, Any]] = dict,
     scalars: Callable[[], Mapping[str, float]] = dict,
     describe: Describe = lambda logs: {},
+    label: str = "epoch",
     begin: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
     """Fits a model to the end of its epochs; a killed fit goes on with its first unfinished epoch.
@@ -82,6 +83,7 @@ def fitted(
       record: What is kept of an epoch beside its logs (JSON). Default: nothing.
       scalars: Further scalars for TensorBoard. Default: none.
       describe: What the progress bar shows beside the logs, see StageBar. Default: nothing more.
+      label: What one of the epochs is called.
       begin: Called before the first epoch, not when a fit goes on. Default: nothing.
 
     Returns:
@@ -92,7 +94,7 @@ def fitted(
         begin()
     if done < epochs:
         if done:
-            say(f"{name}: goes on with epoch {done + 1} of {epochs}")
+            say(f"{name}: goes on with {label} {done + 1} of {epochs}")
         known = {STATE: about.to_dict()}
         fit(done, _callbacks(context, name, checkpoints, state["history"], known, record, scalars, describe))
         state = context.devices.from_chief(checkpoints.state)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from tfbnas.errors import UserError
+from tfbnas.errors import UserError, exit_code
 from tfbnas.report.page import write
+from tfbnas.run import SETTINGS, STAGES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,12 +19,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("run_dir", metavar="RUN_DIR")
     options = parser.parse_args(arguments)
-    try:
-        print(write(options.run_dir))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: print(write(_run(options.run_dir))))
+
+
+def _run(path: str) -> Path:
+    of_runs = (SETTINGS, STAGES, "checkpoints")
+    if Path(path).is_dir() and not any((Path(path) / name).exists() for name in of_runs):
+        raise UserError(f"Expected the directory of a run. Received: {path}, which holds no {SETTINGS}.")
+    return Path(path)
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def snippets(run: Run) -> list[Snippet]:
         Snippet(
             "model.tflite",
             "larq-compute-engine 0.16 on Linux x86-64, macOS or Windows",
-            code(_LCE, "np.exp(logits) / np.exp(logits).sum()"),
+            code(_LCE, "np.exp(logits - np.logaddexp.reduce(logits))"),
         ),
     ]
 

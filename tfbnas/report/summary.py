@@ -51,7 +51,7 @@ def data_name(name: str) -> str:
 
 
 def lead(run: Run, method: Method) -> str:
-    """The result in two sentences; "" while there is none."""
+    """The result in two sentences, and why it leaves budget; "" while there is none."""
     searched = run.searched
     if searched is None or "accuracy" not in searched.test:
         return ""
@@ -66,8 +66,6 @@ def lead(run: Run, method: Method) -> str:
             used = f"{100 * value / cost.limit:.0f} % of its budget of {amount(cost, cost.limit)}"
             found.append(f"{amount(cost, value)}{model}, {used}")
     text += f" in {' and '.join(found)}." if found else "."
-    if run.search and run.search.unspent:
-        text += " " + run.search.unspent.replace("`", "")
     parts: list[str] = []
     for gain in trained.gains(run)[:2]:
         more = "more" if gain.points >= 0 else "less"
@@ -75,7 +73,9 @@ def lead(run: Run, method: Method) -> str:
         memory = f"{mib(gain.other.memory['paper'])} MiB" if "paper" in gain.other.memory else ""
         known = "; ".join(filter(None, (memory, gain.interval)))
         parts.append(f"{points} than “{gain.other.label}”{f' ({known})' if known else ''}")
-    return text + (f" That is {' and '.join(parts)}." if parts else "")
+    text += f" That is {' and '.join(parts)}." if parts else ""
+    unspent = run.search.unspent.replace("`", "") if run.search else ""
+    return f"{text} {unspent}".rstrip()
 
 
 def tiles(run: Run) -> list[Tile]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 import tensorflow as tf
@@ -13,10 +13,12 @@ from tfbnas import distribution
 from tfbnas.architecture import Architecture
 from tfbnas.callbacks import Progress
 from tfbnas.costs import Budget
-from tfbnas.data import Split, check, splits
-from tfbnas.errors import UserError, nearest
+from tfbnas.data import Split, check, check_logits, described, splits
+from tfbnas.errors import UserError
 from tfbnas.layers.resizing import make_growable
 from tfbnas.results import cost_keys
+from tfbnas.search import arguments
+from tfbnas.search.doubt import doubt
 from tfbnas.units import UNITS, Unit
 
 _SHOWN = {"bytes": UNITS["memory"], "multiply-adds": UNITS["multiply_adds"]}
@@ -35,21 +37,24 @@ class Search(tf.keras.Model):
     Args:
       network: Name of a network family, or "package.module:function" for a builder of one's own.
       budget: Limit on a cost and the weight of exceeding it, or several.
-      input_shape: Height, width, channels of the images. Default: (32, 32, 3).
-      classes: Number of classes. Default: 10.
+      input_shape: Height, width, channels of the images. Default: those of `images`, or (32, 32, 3).
+      classes: Number of classes. Default: those of `images`, or 10.
+      images: What will be searched on, as `fit` takes it, or a whole data set (`tfbnas.data.load`): it says what
+        `input_shape` and `classes` are. Default: none.
       options: Further arguments of the network's builder. Default: none.
       seed: Of all that the search draws. Default: 0.
       settings: Hyperparameters, an instance of `settings_class`. Default: its defaults.
       **hyperparameters: Fields of the settings that differ.
 
     Raises:
-      UserError: There is no such hyperparameter, or its value is out of range.
+      UserError: There is no such hyperparameter, or an argument is of another kind or out of range.
 
     Attributes:
       method: Name of the method, as an Architecture holds it.
       settings_class: The dataclass of the hyperparameters.
       halves: Whether `fit` takes two disjoint parts of the training images: of the weights, and of the architecture.
       choice_label: What the "value" of a choice is, for the axis of a figure.
+      epoch_label: What an epoch of Keras is to the method, for messages.
       network: The Keras model that is searched.
       settings: The hyperparameters.
       template: The network that is searched, with no choice closed.
@@ -61,6 +66,7 @@ class Search(tf.keras.Model):
     settings_class: ClassVar[Any]
     halves: ClassVar[bool] = False
     choice_label: ClassVar[str]
+    epoch_label: ClassVar[str] = "epoch"
 
     network: tf.keras.Model
 
@@ -69,34 +75,23 @@ class Search(tf.keras.Model):
         network: str,
         *,
         budget: Budget | Sequence[Budget],
-        input_shape: tuple[int, int, int] = (32, 32, 3),
-        classes: int = 10,
+        input_shape: tuple[int, int, int] | None = None,
+        classes: int | None = None,
+        images: Any = None,
         options: Mapping[str, Any] | None = None,
         seed: int = 0,
         settings: Any = None,
         **hyperparameters: Any,
     ):
         super().__init__(name=self.method)
-        self.settings = self._configured(settings, hyperparameters)
-        self.settings.check("")
-        self.budgets = (budget,) if isinstance(budget, Budget) else tuple(budget)
+        self.settings = arguments.configured(type(self), settings, hyperparameters)
+        self.budgets = arguments.budgets(budget)
+        arguments.require_whole("seed", seed)
         self.seed = seed
-        self.template = Architecture(self.method, network, {}, input_shape, classes, options or {})
+        shape, count = ((32, 32, 3), 10) if images is None else described(images)
+        shape, count = shape if input_shape is None else input_shape, count if classes is None else classes
+        self.template = Architecture(self.method, network, {}, shape, count, options or {})
         self.architecture_optimizer: Any = None
-
-    @classmethod
-    def _configured(cls, settings: Any, hyperparameters: Mapping[str, Any]) -> Any:
-        settings = cls.settings_class() if settings is None else settings
-        if not isinstance(settings, cls.settings_class):
-            raise UserError(f"Expected `settings` of {cls.__name__} to be its Settings. Received: {settings!r}.")
-        known = [field.name for field in fields(settings)]
-        for name in hyperparameters:
-            if name not in known:
-                raise UserError(
-                    f"Expected hyperparameters of {cls.__name__}: {', '.join(known)}. "
-                    f"Received: {name!r}.{nearest(name, known)}"
-                )
-        return replace(settings, **hyperparameters)
 
     # What was found so far.
 
@@ -132,9 +127,18 @@ class Search(tf.keras.Model):
         "value" is drawn over the epochs, with a band from "low" to "high" where there is one. "closed" is what the
         choice would be if the search ended now. "candidates" are what it may become, with "probabilities" that do not
         depend on other choices. A width has its "base"; where its candidates are ratios, it has "candidate_channels".
+        "least" and "most" are the ends of what the value could reach in the epoch, where a gradient moves it.
         The value of a module is the probability that it stays. A method adds keys of its own.
         """
         raise NotImplementedError
+
+    @classmethod
+    def check_costs(cls, budgets: Sequence[Budget]) -> None:
+        """Refuses costs that the method cannot search under; nothing is measured. Default: it can under all.
+
+        Raises:
+          UserError: There is one.
+        """
 
     @classmethod
     def least_costs(cls, template: Architecture, budgets: Sequence[Budget], settings: Any) -> list[float | None]:
@@ -220,11 +224,19 @@ class Search(tf.keras.Model):
           architecture_optimizer: Keras optimiser of `architecture_variables`, or its name. Default: none.
           loss: Keras loss. Default: sparse categorical cross-entropy from logits.
           metrics: Keras metrics of `evaluate`. Default: accuracy.
+
+        Raises:
+          UserError: The network has other outputs than classes, or ends in a softmax or sigmoid where the loss takes
+            logits, or an optimiser is missing or none.
         """
+        arguments.require_classes(self.network, self.template)
+        if loss is None:
+            check_logits(self.network)
         with self.distribute_strategy.scope():
-            weight_optimizer = make_growable(tf.keras.optimizers.get(weight_optimizer))
-            if architecture_optimizer is not None:
-                architecture_optimizer = tf.keras.optimizers.get(architecture_optimizer)
+            weight_optimizer, architecture_optimizer = arguments.optimizers(
+                weight_optimizer, architecture_optimizer, needed=len(self.architecture_variables) > 0
+            )
+            weight_optimizer = make_growable(weight_optimizer)
             super().compile(
                 optimizer=weight_optimizer,
                 loss=loss or tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -263,7 +275,8 @@ class Search(tf.keras.Model):
           train: Data of the weights: a `tfbnas.data.Split`, a pair (images, labels) of arrays with pixels 0..255, or a
             finite `tf.data.Dataset` of (images, labels) batches, which alone has its own batch size.
           validation_data: Of the same kind. Where `halves` is true, the data of the architecture, apart from `train`.
-            Else what is evaluated after each epoch, with the network that would come out now. Default: none.
+            Else what is evaluated after each epoch, with the network that would come out now. Default: none; where
+            `halves` is true, `train` is divided.
           initial_epoch: First epoch, when a search goes on from a checkpoint. Default: 0.
           callbacks: Keras callbacks; at `on_epoch_end` the epoch's choices are final.
           verbose: Whether a progress bar is shown. Default: True.
@@ -273,12 +286,17 @@ class Search(tf.keras.Model):
           validation_accuracy where there are validation data.
 
         Raises:
-          UserError: A hyperparameter is given here, or the images do not fit the network.
+          UserError: A hyperparameter is given here, `compile` was not called, or the images do not fit the network.
         """
-        self._refuse(hyperparameters)
+        arguments.refuse_in_fit(self, hyperparameters)
+        if getattr(self, "optimizer", None) is None:
+            raise UserError(
+                "Expected a compiled search. Write search.compile(**search.optimizers(train)) before `fit`."
+            )
+        arguments.require_whole("initial_epoch", initial_epoch, most=self.epochs)
         train, validation_data = splits(train, validation_data, halves=self.halves, seed=self.seed)
         for part in (train, validation_data):
-            if isinstance(part, Split):
+            if isinstance(part, (Split, tf.data.Dataset)):
                 check(part, input_shape=self.template.input_shape, classes=self.template.classes)
         own = self.feed(train, validation_data, initial_epoch)
         bar = [Progress("search", describe=self.shown)] if verbose else []
@@ -286,25 +304,12 @@ class Search(tf.keras.Model):
             **own
             | {
                 "x": distribution.divided(own["x"], self.distribute_strategy),
-                "callbacks": [_Names(), *own.get("callbacks", ()), *bar, *callbacks],
+                "callbacks": [_Names(), *own.get("callbacks", ()), *bar, *callbacks, *([_Doubt()] if verbose else [])],
             },
             epochs=self.epochs,
             initial_epoch=initial_epoch,
             verbose=0,
         )
-
-    def _refuse(self, hyperparameters: Mapping[str, Any]) -> None:
-        known = ["train", "validation_data", "initial_epoch", "callbacks", "verbose"]
-        for name, value in hyperparameters.items():
-            label = type(self).__name__
-            if name in {field.name for field in fields(self.settings)}:
-                raise UserError(
-                    f"Expected the hyperparameters of {label} in its constructor. "
-                    f"Received: fit({name}={value!r}); write {label}(..., {name}={value!r})."
-                )
-            raise UserError(
-                f"Expected arguments of `fit` out of {', '.join(known)}. Received: {name!r}.{nearest(name, known)}"
-            )
 
     def call(self, inputs, training=None):
         return self.network(inputs, training=training)
@@ -313,6 +318,21 @@ class Search(tf.keras.Model):
         """One batch of `evaluate`: the loss and metrics of `compile`."""
         super().test_step(data)
         return {metric.name: metric.result() for metric in self.compiled_loss.metrics + self.compiled_metrics.metrics}
+
+
+class _Doubt(tf.keras.callbacks.Callback):
+    """Warns in the end where the search has weighed nothing."""
+
+    def on_train_begin(self, logs=None):
+        self.records: list[Mapping[str, Any]] = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.records.append({"choices": self.model.choices()})
+
+    def on_train_end(self, logs=None):
+        optimizer = self.model.architecture_optimizer
+        if found := doubt(self.records, None if optimizer is None else float(optimizer.learning_rate)):
+            warnings.warn(found, stacklevel=2)
 
 
 class _Names(tf.keras.callbacks.Callback):

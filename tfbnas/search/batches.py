@@ -17,10 +17,15 @@ def steps_of(data: Any, batch_size: int) -> int:
     """Batches in one epoch of a Split, or of a finite Dataset (whose batches are what they are).
 
     Raises:
-      UserError: The dataset is empty or endless.
+      UserError: The dataset is empty or endless, or it is something else.
     """
     if hasattr(data, "steps"):
         return data.steps(batch_size)
+    if not isinstance(data, tf.data.Dataset):
+        raise UserError(
+            "Expected the data of the weights as a Split or a tf.data.Dataset, for instance images.train or "
+            f"tfbnas.data.from_arrays(images, labels). Received: {type(data).__name__}."
+        )
     steps = int(data.cardinality())
     if steps <= 0:
         raise UserError(f"Expected a finite, non-empty dataset. Received one of cardinality {steps}.")

@@ -124,7 +124,8 @@ class BSN(Search):
 
         Where a cost is measured, "closed" is left out: to say it, networks would have to be measured.
         """
-        found: dict[str, dict[str, Any]] = {name: {"value": value} for name, value in self.probabilities().items()}
+        ends = {"least": 0.0, "most": 1.0}
+        found: dict[str, dict[str, Any]] = {n: {"value": value, **ends} for n, value in self.probabilities().items()}
         if not self.priced.is_measured:
             for name, closed in self.architecture().choices.items():
                 found[name]["closed"] = closed

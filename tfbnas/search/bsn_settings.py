@@ -81,5 +81,3 @@ class Settings(WeightSettings):
                 f'Expected at least two `{scope}groups` for the baseline "batch", the mean of the other groups. '
                 'Received: groups=1; choose the baseline "moving".'
             )
-        if not all(0 < drop < 1 for drop in self.drops) or self.drops != sorted(self.drops):
-            raise UserError(f"Expected `{scope}drops` to be rising fractions in (0, 1). Received: {self.drops}.")

@@ -83,5 +83,3 @@ class Settings(WeightSettings):
                 f"Expected `{scope}warm_up_epochs` to be at least 0 and below `{scope}epochs`. "
                 f"Received: {self.warm_up_epochs} of {self.epochs}."
             )
-        if not all(0 < drop < 1 for drop in self.drops) or self.drops != sorted(self.drops):
-            raise UserError(f"Expected `{scope}drops` to be rising fractions in (0, 1). Received: {self.drops}.")

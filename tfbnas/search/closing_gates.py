@@ -14,7 +14,7 @@ from tfbnas.search.priced_graph import PricedGraph
 
 _EXCHANGES = 100
 """How many exchanges are priced at most before none is made."""
-_ROUNDS, _PATHS = 4, 20
+_ROUNDS, _PATHS, _PAIRED = 4, 20, 60
 
 SPENT = 0.97
 """The share of a budget from which on it counts as used."""
@@ -98,7 +98,7 @@ def filled(priced: PricedGraph, gates: Bits, probabilities: np.ndarray) -> Bits:
     the probability that all of them are open, its price the share that it takes of what is left of the tightest budget.
     The way with the most value for its price comes first, one that costs nothing before all others. Of the ways through
     a gate the most probable one is looked at, and where none of these fits, the one with the fewest gates. Where too
-    much is left then, gates are exchanged. A cost that is measured is asked as seldom as possible: there the most
+    much is left then, gates are exchanged. A cost that is dear to ask is asked as seldom as possible: there the most
     probable way that fits comes first, and nothing is exchanged.
 
     Args:
@@ -107,12 +107,14 @@ def filled(priced: PricedGraph, gates: Bits, probabilities: np.ndarray) -> Bits:
       probabilities: Of each gate to be open, `[gates]`.
     """
     gates = _grown(priced, gates, probabilities)
-    for _ in range(0 if priced.is_measured else _ROUNDS):
+    if priced.is_dear:
+        return gates
+    for _ in range(_ROUNDS):
         exchanged = _exchanged(priced, gates, probabilities)
         if exchanged is gates:
             break
         gates = _grown(priced, exchanged, probabilities)
-    return gates if priced.is_measured else _begun_anew(priced, gates, probabilities)
+    return _begun_anew(priced, gates, probabilities)
 
 
 def _begun_anew(priced: PricedGraph, gates: Bits, probabilities: np.ndarray) -> Bits:
@@ -148,14 +150,14 @@ def _grown(priced: PricedGraph, gates: Bits, probabilities: np.ndarray) -> Bits:
 def _best(priced: PricedGraph, gates: Bits, values: Mapping[Way, float], refused: set[Way]) -> Way | None:
     """The way with the most value for its price that all budgets allow; those that they do not are `refused` hence."""
     limits = priced.limits
-    here = np.zeros(len(limits)) if priced.is_measured else np.array(priced.price(priced.kept(gates)))
+    here = np.zeros(len(limits)) if priced.is_dear else np.array(priced.price(priced.kept(gates)))
     ranks: dict[Way, tuple[float, float]] = {}
     for way, value in sorted(values.items(), key=lambda item: (-item[1], sorted(item[0]))):
         prices = np.array(priced.price(priced.kept(_switched(gates, way, True))))
         if np.any(prices > limits):
             refused.add(way)
             continue
-        if priced.is_measured:
+        if priced.is_dear:
             return way
         share = float(np.max((prices - here) / np.maximum(limits - here, 1e-12 * limits)))
         ranks[way] = (math.inf, value) if share <= 0.0 else (value / share, value)
@@ -204,8 +206,12 @@ def _exchanged(priced: PricedGraph, gates: Bits, probabilities: np.ndarray) -> B
 
 
 def _with_pairs(ones: list[tuple[Way, np.ndarray]]) -> list[tuple[Way, np.ndarray]]:
-    """Each alone, and every two together, with the sum of what they change."""
-    return ones + [(a | b, extra + other) for (a, extra), (b, other) in itertools.combinations(ones, 2)]
+    """Each alone, and every two of not too many together, with the sum of what they change."""
+    return (
+        ones
+        if len(ones) > _PAIRED
+        else ones + [(a | b, extra + other) for (a, extra), (b, other) in itertools.combinations(ones, 2)]
+    )
 
 
 def _switched(gates: Bits, some: Iterable[int], to: bool) -> Bits:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -72,11 +73,12 @@ class DMS(Search):
     settings_class = Settings
     halves = True
     choice_label = "Expansion ratio"
+    epoch_label = "round"
 
     def __init__(self, network: str, *, budget: Budget | Sequence[Budget], **arguments: Any):
         super().__init__(network, budget=budget, **arguments)
         own, template = self.settings, self.template
-        dms_widths.check_costs(self.budgets)
+        self.check_costs(self.budgets)
         widths: dict[str, OpenWidth] = {}
 
         def choose(name: str, default: Any) -> OpenWidth:
@@ -124,8 +126,12 @@ class DMS(Search):
         dms_widths.check_reach(self.budgets, least, self.least_text(template, own))
 
     @classmethod
-    def least_costs(cls, template: Architecture, budgets: Sequence[Budget], settings: Any) -> list[float | None]:
+    def check_costs(cls, budgets: Sequence[Budget]) -> None:
         dms_widths.check_costs(budgets)
+
+    @classmethod
+    def least_costs(cls, template: Architecture, budgets: Sequence[Budget], settings: Any) -> list[float | None]:
+        cls.check_costs(budgets)
         closed = replace(template, choices=dms_widths.smallest(template, settings))
         return [float(budget.cost.of(closed)) for budget in budgets]
 
@@ -166,8 +172,8 @@ class DMS(Search):
         """What is known of each width at the end of a round.
 
         "value" is mu and "sigma" that of the round; the band is one sigma wide on both sides. "candidates" are the
-        ratios around that mu, "masses" what the logistic distribution has within their ranges. "ratio" is what the
-        closed width has of its base.
+        ratios around that mu. "ratio" is what the closed width has of its base. "least" and "most" are how far mu could
+        go in the round.
         """
         return dms_widths.described(
             self._widths,
@@ -175,6 +181,7 @@ class DMS(Search):
             self.last_round.sigma,
             self.architecture().choices,
             minimum=self.settings.minimal_ratio,
+            ends=self.last_round.ends or self._ends(),
         )
 
     def record(self) -> dict[str, Any]:
@@ -268,9 +275,13 @@ class DMS(Search):
 
     def deflate(self, round_index: int, rounds: int) -> None:
         """Ends a round: sigma takes its value for the round after `round_index` of `rounds`."""
-        self.last_round.sigma = float(self.sigma.numpy())
+        self.last_round.sigma, self.last_round.ends = float(self.sigma.numpy()), self._ends()
         self.sigma.assign(self.sigma_of(round_index + 1, rounds))
         self.latest_costs.assign(self.costs_when_clustered())
+
+    def _ends(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Least and largest mu of every width now."""
+        return self._bounded(tf.fill(self.mu.shape, -math.inf)), self._bounded(tf.fill(self.mu.shape, math.inf))
 
     def _bounded(self, mu: tf.Tensor) -> tf.Tensor:
         reach = logistic.SPREAD * self.next_sigma

@@ -10,10 +10,17 @@ import tensorflow as tf
 
 @dataclass
 class LastRound:
-    """Facts of the last finished round. (Not attributes of the model: Keras would wrap the list.)"""
+    """Facts of the last finished round. (Not attributes of the model: Keras would wrap the list.)
+
+    Attributes:
+      sigma: Scale of its distributions.
+      epochs: Loss and accuracy of each of its epochs of weights.
+      ends: The least and the largest mu that it allowed each width; empty before the first round.
+    """
 
     sigma: float
     epochs: list[dict[str, float]] = field(default_factory=list)
+    ends: tuple[tf.Tensor, ...] = ()
 
 
 class Rounds(tf.keras.callbacks.Callback):

@@ -37,7 +37,13 @@ def smallest(template: Architecture, settings: Settings) -> dict[str, int]:
 
 
 def described(
-    widths: Sequence[OpenWidth], mu: np.ndarray, sigma: float, closed: Mapping[str, int], *, minimum: float
+    widths: Sequence[OpenWidth],
+    mu: np.ndarray,
+    sigma: float,
+    closed: Mapping[str, int],
+    *,
+    minimum: float,
+    ends: Sequence[tf.Tensor],
 ) -> dict[str, dict[str, Any]]:
     """What a record holds of each width, see `DMS.choices`: JSON.
 
@@ -47,10 +53,10 @@ def described(
       sigma: Scale of the distribution.
       closed: Their channels if they were closed now, by name.
       minimum: Least ratio of a candidate.
+      ends: Least and largest mu that the round allowed, two of `[widths]`.
     """
     ratios = logistic.candidates(tf.constant(mu), sigma, minimum)
     probabilities = tf.exp(logistic.log_probabilities(ratios, mu, sigma)).numpy()
-    masses = logistic.masses(ratios, mu, sigma).numpy()
     channels = channels_of(ratios.numpy(), np.array([[width.base] for width in widths]))
     return {
         width.name: {
@@ -62,7 +68,8 @@ def described(
             "candidates": ratios[index].numpy().tolist(),
             "candidate_channels": channels[index].tolist(),
             "probabilities": probabilities[index].tolist(),
-            "masses": masses[index].tolist(),
+            "least": float(ends[0][index]),
+            "most": float(ends[1][index]),
             "sigma": sigma,
             "ratio": closed[width.name] / width.base,
         }

@@ -54,12 +54,6 @@ def _log_cosh(x: tf.Tensor) -> tf.Tensor:
     return tf.abs(x) + tf.math.softplus(-2 * tf.abs(x))
 
 
-def masses(ratios: tf.Tensor, mu: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
-    """The logistic distribution's mass within Delta of each ratio, not normalised; arguments as above."""
-    distance = (ratios - mu[:, None]) / tf.reshape(sigma, [-1, 1])
-    return tf.sigmoid(distance + HALF_STEP) - tf.sigmoid(distance - HALF_STEP)
-
-
 def gumbel_softmax(log_probability: tf.Tensor, noise: tf.Tensor, temperature: float) -> tf.Tensor:
     """Eq. 6: softmax((log p-hat + g) / temperature), without straight-through.
 

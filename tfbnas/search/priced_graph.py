@@ -82,8 +82,13 @@ class PricedGraph:
 
     @property
     def is_measured(self) -> bool:
-        """Whether a cost is not the same each time, so that asking is dear."""
+        """Whether a cost is not the same each time."""
         return any(getattr(cost, "stochastic", False) for cost in self.costs)
+
+    @property
+    def is_dear(self) -> bool:
+        """Whether asking for prices may take long: a cost is measured, or has no `over`."""
+        return self.is_measured or not all(hasattr(cost, "over") for cost in self.costs)
 
     @property
     def limits(self) -> np.ndarray:
@@ -175,7 +180,7 @@ class PricedGraph:
                     f"Expected a budget of at least {least:.6g} {budget.cost.unit}, the cost of the cheapest path "
                     f"through {network}. Received: limit={budget.limit:.6g}."
                 )
-        if len(self.costs) == 1 or not all(hasattr(cost, "over") for cost in self.costs):
+        if len(self.costs) == 1 or self.is_dear:
             return
         kept = self.kept(self.best_path(np.zeros(len(self.graph.nodes)).tolist()))
         if not self.affordable(kept):

@@ -30,6 +30,7 @@ class Random(Search):
     settings_class = Settings
     halves = True
     choice_label = "Choice of the best candidate so far"
+    epoch_label = "candidate"
 
     def __init__(self, network: str, **arguments: Any):
         super().__init__(network, **arguments)

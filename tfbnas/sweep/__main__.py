@@ -202,13 +202,17 @@ def raise_first(sweep: Sweep, errors: Sequence[BaseException]) -> None:
 
 def summarise(sweep: Sweep, content: Mapping[str, Any]) -> int:
     """Prints the results as a table; the number of failed trials."""
-    rows = [("network", content["unit"], "accuracy", "memory", "")]
+    accuracies = {"accuracy": "test accuracy"}
+    if content["front_by"] != "accuracy":
+        accuracies[content["front_by"]] = "held-out images"  # what the front was chosen by
+    rows = [("network", content["unit"], *accuracies.values(), "memory", "")]
     for row in [*content["trials"], *content["baselines"]]:
         if row["cost"] is not None and row["accuracy"] is not None:
             front = "on the front" if row.get("name") in content["front"] else ""
-            about = (f"{row['cost']:.4g}", f"{percent(row['accuracy'])} %", f"{mib(row['memory'])} MiB", front)
+            shown = (f"{percent(row[name])} %" if row[name] is not None else "" for name in accuracies)
+            about = (f"{row['cost']:.4g}", *shown, f"{mib(row['memory'])} MiB", front)
             rows.append((row.get("name") or row["label"], *about))
-    print(table(rows, "<>>><"))
+    print(table(rows, f"<>{'>' * len(accuracies)}><"))
     failed = [row["name"] for row in content["trials"] if row["status"] == "failed"]
     if failed:
         print(f"\n{len(failed)} of {len(sweep.trials)} trials failed: {', '.join(failed)}")

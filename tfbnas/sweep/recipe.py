@@ -58,6 +58,8 @@ class Recipe:
     def unknown(self, option: str, others: Sequence[str]) -> NoReturn:
         """Refuses an option, with the nearest of `others` and of the recipe's own ones."""
         schema = Schema(self.settings_class)
+        if option in schema.renamed:
+            schema.unknown(option, "--", [])
         ends = [key.split(".")[-1] for key in schema.leaves]
         hint = nearest(option, [*others, *ends])
         if any(f"'{other}'" in hint for other in others):

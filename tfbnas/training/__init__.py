@@ -10,7 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnas.architecture import Architecture
+from tfbnas.data import check_logits
 from tfbnas.errors import UserError
+from tfbnas.hints import has_type
 from tfbnas.layers.resizing import make_growable
 from tfbnas.layers.width import aligned_activations
 from tfbnas.networks import build
@@ -132,7 +134,12 @@ def compile_with(model: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer
     Args:
       model: What is fitted: the network, or a trainer that holds it.
       optimizer: Not yet built, for instance from `weight_optimizer`.
+
+    Raises:
+      UserError: The model ends in a softmax or sigmoid.
     """
+    if model.outputs:  # a trainer of one's own has none; the network in it was looked at when it was built
+        check_logits(model)
     make_growable(optimizer).build(model.trainable_variables)
     model.compile(optimizer, loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     model.distribute_reduction_method = "first"  # else Keras adds up the logs of several workers
@@ -146,6 +153,11 @@ def uniform(architecture: Architecture, bases: Mapping[str, int], ratio: float) 
       architecture: Names the network; its choices are replaced.
       bases: Channels of each choice at ratio 1.
       ratio: Positive.
+
+    Raises:
+      UserError: The ratio is not positive.
     """
+    if not (has_type(ratio, float) and ratio > 0):
+        raise UserError(f"Expected `ratio` to be a positive number. Received: ratio={ratio!r}.")
     choices = {name: max(1, round(base * ratio)) for name, base in bases.items()}
     return replace(architecture, method="uniform", choices=choices)
