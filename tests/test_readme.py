@@ -23,7 +23,7 @@ FEWER = """
 from dataclasses import replace
 from tfbnas import data
 whole = data.load
-data.load = lambda name: replace(whole(name), train=whole(name).train.take(640, seed=0))
+data.load = lambda name: replace(whole(name), train=whole(name).train.take(128, seed=0))
 """
 
 

@@ -91,8 +91,8 @@ def mixed(choose, *, input_shape=(4, 4, 4), classes=2, seed=0):
 networks.register("test-mixed", mixed, graph=mixed_graph)
 
 NETWORKS = {
-    "fabric": ("resnet_fabric", {"n": 2, "base": 4}),
-    "fabric, float": ("resnet_fabric", {"n": 2, "base": 4, "binarisation": "float"}),
+    "fabric": ("resnet_fabric", {"n": 1, "base": 4}),
+    "fabric, float": ("resnet_fabric", {"n": 1, "base": 4, "binarisation": "float"}),
     "cnf": ("cnf", {"columns": 3, "scales": 2, "filters": 4}),
     "cnf, float": ("cnf", {"columns": 3, "scales": 2, "filters": 4, "binarisation": "float"}),
     **{f"mixed {seed}": ("test-mixed", {"seed": seed}) for seed in range(4)},

@@ -243,24 +243,24 @@ def test_quantising_32_channels_is_cheaper_than_16_and_the_convolution_hardly_de
 # Closed and expected form.
 
 
-def open_network(name, **options):
+def open_network(name, shape=(32, 32, 3), **options):
     widths = {}
 
     def choose(key, base):
         return widths.setdefault(key, OpenWidth(key, base))
 
-    return builder(name)(choose, input_shape=(32, 32, 3), classes=10, **options), widths
+    return builder(name)(choose, input_shape=shape, classes=10, **options), widths
 
 
 @pytest.mark.parametrize("network", ["resnet18", "vgg11"])
-@pytest.mark.parametrize("device", devices())
-def test_closed_and_expected_agree_where_every_probability_is_0_or_1(network, device):
+def test_closed_and_expected_agree_where_every_probability_is_0_or_1(network):
     model, widths = open_network(network, base=8)
     chosen = {name: 5 + 3 * i for i, name in enumerate(widths)}
     certain = {name: (tf.constant([3.0, chosen[name], 70.0]), tf.constant([0.0, 1.0, 0.0])) for name in widths}
     closed = Architecture("test", network, chosen, (32, 32, 3), 10, {"base": 8})
-    expected = Latency(device).expected(trace(model), certain)
-    assert float(expected) == pytest.approx(latency(closed, device), rel=1e-5)
+    for device in devices():
+        expected = Latency(device).expected(trace(model), certain)
+        assert float(expected) == pytest.approx(latency(closed, device), rel=1e-5), device
 
 
 def test_expected_is_the_mean_over_all_combinations_with_the_gradient_of_that_mean():
@@ -291,8 +291,8 @@ def test_expected_is_the_mean_over_all_combinations_with_the_gradient_of_that_me
 
 
 def test_a_budget_takes_it_and_a_graph_may_compute_it():
-    model, widths = open_network("resnet18", base=4)
-    budget = Budget(Latency("pixel1"), 0.1, penalty_weight=1.0)
+    model, widths = open_network("test-small", (8, 8, 3))
+    budget = Budget(Latency("pixel1"), 1e-4, penalty_weight=1.0)
     operations = trace(model)
     values = tf.constant([4.0, 8.0])
 
