@@ -73,5 +73,6 @@ UNITS: dict[str, Unit] = {
     "measured_latency": Unit("ms"),
     "multiply_adds": Unit("million multiply-adds", 1e6),
     "steps": Unit("steps"),
+    "edges": Unit("edges"),
 }
 """The unit of each cost that has a name in the settings."""

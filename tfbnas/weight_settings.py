@@ -13,13 +13,13 @@ class WeightSettings:
     """The optimiser of the weights; see `tfbnas.training.weight_optimizer`.
 
     Attributes:
-      recipe: sgd for all weights; or adam_sgd, Adam for the latent weights of the binary kernels and SGD with Nesterov
-        momentum for the rest.
-      learning_rate: Of SGD, at the start.
+      recipe: sgd for all weights; adam for all weights; or adam_sgd, Adam for the latent weights of the binary kernels
+        and SGD with Nesterov momentum for the rest.
+      learning_rate: Of SGD, at the start; of Adam, for adam.
       momentum: Of SGD.
       weight_decay: Of the recipe sgd, on all weights, decoupled: a step takes learning_rate * weight_decay of each
         weight away. The L2 penalty of other frameworks acts through the momentum: there, 1e-4 with momentum 0.9 is 1e-3
-        here. The recipe adam_sgd has no decay.
+        here. The other recipes have no decay.
       kernel_learning_rate: Of Adam, at the start; it falls as that of SGD does. For adam_sgd.
       kernel_bound: Latent weights of binary kernels are clipped to [-kernel_bound, kernel_bound] after each step; null
         for no clipping. For adam_sgd.
@@ -27,7 +27,7 @@ class WeightSettings:
         For adam_sgd.
     """
 
-    recipe: Literal["sgd", "adam_sgd"] = "sgd"
+    recipe: Literal["sgd", "adam", "adam_sgd"] = "sgd"
     learning_rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 1e-4
@@ -52,10 +52,10 @@ class WeightSettings:
         require_range(group, 0, None, weight_decay=self.weight_decay)
         if self.kernel_bound is not None:
             require_positive(group, kernel_bound=self.kernel_bound)
-            if self.recipe == "sgd":
+            if self.recipe != "adam_sgd":
                 raise UserError(
                     f"Expected `{scope}recipe` to be adam_sgd with a `{scope}kernel_bound`. "
-                    f"Received: recipe=sgd, kernel_bound={self.kernel_bound}."
+                    f"Received: recipe={self.recipe}, kernel_bound={self.kernel_bound}."
                 )
         drops = list(getattr(self, "drops", ()))
         if not all(0 < drop < 1 for drop in drops) or drops != sorted(drops):

@@ -85,6 +85,13 @@ METHODS = [
     pytest.param(
         Row("cpnas", {"epochs": 3, **MOVING}, Budget(Memory(), 850.0), "cells", CELLS), marks=pytest.mark.slow
     ),
+    Row(
+        "cibcnn",
+        {"epochs": 3, "warm_up_epochs": 0, "interval": 1, "rollouts": 2, "rollout_steps": 2, **MOVING},
+        Budget(Memory(), 1e6),
+        "resnet20",
+        {"base": 4, "n": 1},
+    ),
 ]
 
 

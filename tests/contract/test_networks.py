@@ -15,6 +15,7 @@ from tfbnas.errors import UserError
 from tfbnas.layers import BatchNormalization, Dense, FloatConv2D, blocks
 from tfbnas.networks.cells import OPERATIONS, Edge
 from tfbnas.networks.choices import Edges, Module, OpenEdges, Operation, Width, kind_of
+from tfbnas.networks.interacted import Interactions
 from tfbnas.networks.mixed import operation
 
 
@@ -74,6 +75,13 @@ def _open_edges(kind, name, value):
     return opened
 
 
+def _open_interactions(kind, name, value):
+    opened = kind.open(name)
+    for teacher, student, influence in value:
+        opened.influences.scatter_nd_update([[teacher, student]], [influence])
+    return opened
+
+
 @dataclass(frozen=True)
 class KindRow:
     """What the tests do with a kind of choice.
@@ -103,6 +111,9 @@ KINDS = {
         "one of none, identity",
         lambda kind, index: kind.candidates[-1],
         lambda kind, name, value: Operation((value,)).open(name),
+    ),
+    Interactions: KindRow(
+        "three integers each", lambda kind, index: [[0, 1, 3], [2, 1, -5], [3, 0, 5]], _open_interactions
     ),
     Edges: KindRow("different edges", lambda kind, index: [[0, 1], [2, 1], [3, 3]], _open_edges),
 }
@@ -206,6 +217,19 @@ FAMILIES = [
         ((8, 8, 3), (9, 11, 1), (72, 72, 3)),
         asked_with={"depth": 2, "nodes": 1},
     ),
+    Family(
+        "resnet20",
+        {f"stage{s}_conv{c}": Interactions(8 * 2**s, 8 * 2**s) for s in (1, 2, 3) for c in range(1, 3)},
+        {"base": 4, "n": 1},
+        ((8, 8, 3), (9, 11, 1)),
+        asked_with={"n": 1},
+    ),
+    Family(
+        "vgg_small",
+        {f"conv{i}": Interactions(channels, channels) for i, channels in enumerate((128, 256, 256, 512, 512), start=2)},
+        {"base": 4},
+        ((8, 8, 3), (16, 9, 1)),
+    ),
     Family("test-small", {"stream": 4, "inner": 6, "out": 8}, {}, ((8, 8, 3), (9, 11, 1))),
     Family(
         "test-kinds",
@@ -276,7 +300,7 @@ def test_choices_decide_what_is_built(family):
         return json.dumps(networks.build(family.architecture(choices)).get_config(), default=str)
 
     unchanged = configured(values)
-    for name, kind in list(family.kinds.items())[:3]:
+    for name, kind in list(networks.choices(family.architecture({})).items())[:3]:
         other = next(drawn for drawn in (kind.draw(random) for _ in range(99)) if drawn != values[name])
         assert configured({**values, name: other}) != unchanged
 

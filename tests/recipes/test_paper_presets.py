@@ -2,6 +2,7 @@
 
 DMS: "Differentiable Dimension Search for Binary Neural Networks". BSN: Veniat & Denoyer, CVPR 2018, supplement.
 DCP-NAS: Li et al., IJCV 2023; what it does not publish is as in DARTS (Liu et al., ICLR 2019), whose cells it searches.
+CI-BCNN: Wang et al., CVPR 2019, and the code that its authors released.
 """
 
 from __future__ import annotations
@@ -218,6 +219,42 @@ def cells(*, tangent: bool, imagenet: str = "") -> dict[str, Any]:
     }  # fmt: skip
 
 
+def cibcnn(network: dict[str, Any], edges: int, thresholds: dict[str, Any]) -> dict[str, Any]:
+    """CI-BCNN on CIFAR-10, "implementation details"."""
+    details, code, text = "implementation details", "the authors' code", "the paper does not give it"
+    control = "a control that the paper lacks, trained as the search trains its weights"
+    adam = {
+        "recipe": Paper("adam", details),
+        "learning_rate": Paper(1e-3, details),
+        "schedule": Paper("steps", f"{details}: divided by 10"),
+        "drops": Paper([0.5, 0.9], f"{details}: at epochs 50 and 90"),
+    }
+    return {
+        **network,
+        "precision": Ours("float32", "the number format of the authors' framework"),
+        "data.name": Paper("cifar10", "datasets"),
+        "network.levels": Paper(2, f"{details}: K0"),
+        "network.influence_unit": Paper(0.01, f"{details}: U0"),
+        "budget.cost": Ours("edges", "the paper limits the density only"),
+        "budget.limit": Ours(edges, "all edges that the density allows"),
+        "search.epochs": Paper(100, details),
+        "search.batch_size": Paper(128, details),
+        "search.discount": Paper(0.99, code),
+        "search.loss_threshold": Paper(0.003, code),
+        "search.density_limit": Paper(0.1, f"{details}: rho_max"),
+        "search.hierarchical": Paper(False, "3.2: an edge is drawn from the whole layer"),
+        "search.normalization_epochs": Paper(1, details),
+        "search.architecture_learning_rate": Ours(1e-3, text),
+        **{f"search.{name}": value for name, value in adam.items()},
+        "train.epochs": Ours(100, control),
+        "train.batch_size": Ours(128, control),
+        **{f"train.{name}": Ours(value.value, control) for name, value in adam.items()},
+        "baselines.plain": Paper(True, "table 2: the network without interactions"),
+        "baselines.random": Ours(True, control),
+        **thresholds,
+    }
+
+
 CNF = _cnf(6, 128)
 FABRIC = {"network.n": Paper(3, "architecture details: one of 3, 5, 7, 9, 18"), "network.base": Paper(16, "ResNet")}
 PARTS = {
@@ -226,6 +263,10 @@ PARTS = {
     "data.padding": Deviation(None, 0, "the paper mirrors only; null moves the crop by an eighth of the side"),
 }
 
+RESNET20 = {
+    "network.n": Paper(3, "ResNet-20"),
+    "network.base": Deviation(16, 80, "the release is five times as wide; the paper's text says ResNet-20"),
+}
 PRESETS = {
     ("dms_vgg11", "paper_a"): dms("vgg11", "a"),
     ("dms_vgg11", "paper_b"): dms("vgg11", "b"),
@@ -247,6 +288,10 @@ PRESETS = {
         for method, tangent in (("dcpnas", True), ("cpnas", False))
         for size in ("", "s", "m", "l")
     },
+    ("cibcnn_resnet20", "paper"): cibcnn(
+        RESNET20, 1008, {"baselines.thresholds": Ours(True, "what so many parameters do without a search")}
+    ),
+    ("cibcnn_vgg_small", "paper"): cibcnn({"network.base": Paper(128, "VGG-small")}, 2496, {}),
 }
 
 

@@ -174,6 +174,9 @@ def test_steps_create_set_anew_delete_and_stop_at_the_limit():
     assert graph.ravel().tolist() == [0, 3, 0, 0, 0, 0, 0, 0, 0]
     graph, creates, _ = act(graph, 1, -5, 2)
     assert graph.ravel().tolist() == [0, -5, 0, 0, 0, 0, 0, 0, 0] and creates
+    one = [tf.constant([value]) for value in (5, 3, 1)]
+    found, creates, deletes = interactions.act(tf.constant(graph), *one, limits, tf.constant(False))
+    assert not np.any(found) and not creates and deletes  # no room in the budget
 
 
 def test_density_is_never_above_its_limit():
@@ -202,6 +205,20 @@ def test_confidence_against_a_loop():
         teacher, student = 3 * block + t, 3 * block + s
         expected = np.sign(rows[:, teacher] - rows[:, student]).mean() if max(teacher, student) < 5 else 0.0
         assert found[block, t, s] == pytest.approx(expected, abs=1e-6)
+
+
+def test_activity_against_a_loop():
+    terms, counts = 27, np.random.default_rng(0).integers(-27, 28, (2, 3, 3, 4))
+    graph = np.zeros((4, 4), np.int32)
+    graph[0, 1], graph[2, 1], graph[2, 3] = 3, -5, 5
+    found = interactions.activity(tf.constant(counts, tf.float32), tf.constant(graph), terms, 2).numpy()
+    for teacher, student in itertools.product(range(4), repeat=2):
+        own = counts.reshape(-1, 4)[:, teacher]
+        size = abs(graph[teacher, student])
+        # The middle interval: open on the left, closed on the right.
+        moved = [not -terms / size < count <= terms / size for count in own] if size else [False]
+        assert found[teacher, student] == pytest.approx(np.mean(moved), abs=1e-6)
+    assert found[2, 1] == found[2, 3] > 0 < found[0, 1]
 
 
 def test_reward():

@@ -41,6 +41,18 @@ def test_bsn_step():
         assert row[8] == pytest.approx([row[way][0] / row[3][0] for way in (6, 7)], rel=0.05) and min(row[8]) > 0
 
 
+def test_interactions():
+    about, head, *rows = run("benchmark_interactions.py", "--tiny", "--precision", "float32")
+    assert about == "resnet20, 1008 edges, float32; 4 images of 8x8 in a step"
+    assert head.split() == ["network", "images/s", "share"] and [row.split()[0] for row in rows] == [
+        "plain",
+        "closed",
+        "open",
+    ]
+    plain, *others = [[float(word) for word in row.split()[1:]] for row in rows]
+    assert plain[1] == 1 and all(share == pytest.approx(speed / plain[0], abs=0.02) for speed, share in others)
+
+
 def test_the_authors_schedule_is_ours(monkeypatch):
     """The benchmark's plain loops price what `Distributed` prices."""
     path = TOOLS / "benchmark_bsn_step.py"

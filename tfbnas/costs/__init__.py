@@ -3,6 +3,7 @@
 from tfbnas.costs.budget import Budget, largest_within
 from tfbnas.costs.cost import Cost, DifferentiableCost
 from tfbnas.costs.distributed import Distributed
+from tfbnas.costs.edges import EdgeCount
 from tfbnas.costs.function import FunctionCost
 from tfbnas.costs.latency import Latency
 from tfbnas.costs.macs import MultiplyAdds, Parameters
@@ -16,6 +17,7 @@ __all__ = [
     "Cost",
     "DifferentiableCost",
     "Distributed",
+    "EdgeCount",
     "FunctionCost",
     "Latency",
     "MeasuredLatency",

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnas.errors import UserError
-from tfbnas.export import carrying, lowering, pixels
+from tfbnas.export import carrying, interacting, lowering, pixels  # noqa: F401  (interacting registers its rules)
 from tfbnas.export.carrying import Carried
 from tfbnas.lce.graph import Call, Graph, Key, call_copy, check_called_once, flatten, is_functional, rebuild, redirect
 from tfbnas.lce.registry import bits_of, exact_rules_of, register, rules_of

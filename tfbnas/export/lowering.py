@@ -15,6 +15,7 @@ import tensorflow as tf
 import tfbnas.layers as tfl
 from tfbnas.errors import UserError
 from tfbnas.export.carrying import Carried
+from tfbnas.layers.threshold import ChannelThreshold
 from tfbnas.lce.graph import Call
 from tfbnas.lce.own import kernel_of_signs
 from tfbnas.lce.registry import bits_of, exact_rules_of, register, rules_of
@@ -169,4 +170,5 @@ register(tfl.BinaryDense, lower=_zero_one_dense)
 register(tfl.SignConv2D, lower=_sign_convolution)
 register(tfl.FloatConv2D, lower=_float_convolution)
 register(tfl.Dense, tf.keras.layers.Dense, lower=_dense, reads_any_form=True)
+register(ChannelThreshold, lower=normalization)
 register(tfl.BatchNormalization, tf.keras.layers.BatchNormalization, lower=normalization)

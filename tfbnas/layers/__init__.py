@@ -4,6 +4,7 @@ from tfbnas.layers.binarisation import blocks, register_blocks
 from tfbnas.layers.convolution import BinaryConv2D, Dense, FloatConv2D, SignConv2D
 from tfbnas.layers.dense import BinaryDense
 from tfbnas.layers.gate import Gated, OpenGate
+from tfbnas.layers.interaction import InteractedConv2D
 from tfbnas.layers.normalization import BatchNormalization
 from tfbnas.layers.quantizers import LearnedStep, StandardizedSign
 from tfbnas.layers.width import OpenWidth
@@ -15,6 +16,7 @@ __all__ = [
     "Dense",
     "FloatConv2D",
     "Gated",
+    "InteractedConv2D",
     "LearnedStep",
     "OpenGate",
     "OpenWidth",

@@ -20,6 +20,9 @@ from tfbnas.layers.width import pad_to_layout, present_size, static_size
 Edge = tuple[int, int, int]
 """Teacher, student, influence K."""
 
+BLOCK = 16
+"""Channels of a block; a search draws edges within blocks, and a deployed network sums them up in these groups."""
+
 
 class OpenInteractions:
     """The channel graph of a layer while a search changes it.
@@ -214,19 +217,25 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
 
     def _correction(self, bitcounts: tf.Tensor) -> tf.Tensor | None:
         """What the edges add to all bitcounts; None where there are none."""
-        if self.open is None:
-            if not self._edges:
-                return None
-            features, weights = self._closed(bitcounts)
-        else:
-            features, weights = self._opened(bitcounts)
+        if self.open is not None:
+            influences = self.open.influences if self.open.present is None else self.open.present()
+            features, weights = self._of_all(bitcounts, influences)
+        elif not self._edges:
+            return None
+        elif 2 * len(self.staircases()) < self.channels:
+            features, weights = self._of_some(bitcounts)
+        else:  # to select channels takes longer than to compute the others, too
+            matrix = np.zeros([self.channels, self.channels], np.int32)
+            for teacher, student, influence in self._edges:
+                matrix[teacher, student] = influence
+            features, weights = self._of_all(bitcounts, tf.constant(matrix))
         behind = [[0, 0], [0, 0]]
         if static_size(self.filters) is None:
             behind[1][1] = self.filters.layout() - self.filters.size
         rows = tf.reshape(features, [-1, features.shape[-1]])
         return float(self.unit) * tf.reshape(tf.matmul(rows, tf.pad(weights, behind)), tf.shape(bitcounts))
 
-    def _closed(self, bitcounts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _of_some(self, bitcounts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """One staircase for each teacher and size of influence; and what each student makes of it, -1, 0 or 1."""
         kinds = self.staircases()
         weights = np.zeros([len(kinds), self.channels], np.float32)
@@ -240,10 +249,9 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
         """Teacher and number of intervals of each staircase that the present edges need."""
         return sorted({(teacher, abs(influence)) for teacher, _, influence in self.edges})
 
-    def _opened(self, bitcounts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        assert self.open is not None
-        bitcounts = bitcounts[..., : self.open.channels]
-        influences = self.open.influences if self.open.present is None else self.open.present()
+    def _of_all(self, bitcounts: tf.Tensor, influences: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same for every channel and every size."""
+        bitcounts = bitcounts[..., : self.channels]
         sizes = range(3, 2 * self.levels + 2, 2)
         signs = tf.cast(tf.sign(influences), tf.float32)
         weights = [signs * tf.cast(tf.abs(influences) == size, tf.float32) for size in sizes]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfbnas.lce.graph import Call
-from tfbnas.lce.registry import Layer, bits_of, rules_of
+from tfbnas.lce.registry import Layer, absorbs, bits_of, rules_of
 from tfbnas.lce.standard import is_addition, is_relu
 
 
@@ -40,14 +40,16 @@ def is_folded(call: Call) -> bool:
     if not call.is_only_reader:
         return False
     if isinstance(call.layer, tf.keras.layers.BatchNormalization):
-        return rules_of(writer.layer).absorbs and (
+        return absorbs(writer.layer) and (
             getattr(writer.layer, "activation", None) in (None, tf.keras.activations.linear)
             or is_binary_convolution(writer)
         )
+    if not is_relu(call.layer):
+        return False
     if isinstance(writer.layer, tf.keras.layers.BatchNormalization):
         # Behind a binary convolution's scale and offset a ReLU stays an operator.
         return is_folded(writer) and not is_binary_convolution(writer.writers[0])
-    return rules_of(writer.layer).absorbs or is_addition(writer.layer)
+    return absorbs(writer.layer) or is_addition(writer.layer)
 
 
 def is_quantized(call: Call) -> bool:
@@ -103,7 +105,7 @@ def carries(layer: Layer) -> bool:
 
 def merges(layer: Layer) -> bool:
     """Whether what reads a layer may be merged with it, beyond a ReLU with an addition, or read bits from it."""
-    return rules_of(layer).absorbs or is_quantizer(layer) or carries(layer)
+    return absorbs(layer) or is_quantizer(layer) or carries(layer)
 
 
 def _is_foldable(layer: Layer) -> bool:

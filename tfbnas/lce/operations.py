@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfbnas.layers.interaction import InteractedConv2D
 from tfbnas.layers.width import Channels, channels_of
 from tfbnas.lce import fusing
 from tfbnas.lce.graph import Call, When, all_calls
@@ -86,7 +87,17 @@ def operations_of(call: Call, quantized: set[Hashable]) -> list[Operation]:
       call: The layer in its network.
       quantized: What the layers before it have quantised, the same set for all layers of a network; this adds to it.
     """
-    return _quantize(call, quantized) + _operation(call)
+    return _quantize(call, quantized) + _operation(call) + _interactions(call)
+
+
+def _interactions(call: Call) -> list[Operation]:
+    """What channel interactions add behind a convolution."""
+    if not isinstance(call.layer, InteractedConv2D) or not call.layer.edges:
+        return []
+    from tfbnas.costs import interacted  # late: it makes Operations
+
+    height, width = _size(call.layer.output)
+    return interacted.cheapest(call.layer, height=height, width=width)[1]
 
 
 def _quantize(call: Call, done: set[Hashable]) -> list[Operation]:

@@ -10,6 +10,8 @@ import tensorflow as tf
 import tfbnas.layers as tfl
 from tfbnas.errors import UserError
 from tfbnas.layers.fan_out import FanOut
+from tfbnas.layers.interaction import InteractedConv2D
+from tfbnas.layers.threshold import ChannelThreshold
 from tfbnas.lce.registry import Layer, register
 from tfbnas.lce.standard import scale_and_offset
 
@@ -38,6 +40,15 @@ def _yes(layer: Layer) -> bool:
     return True
 
 
+def _shift(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+    threshold = layer.threshold.numpy().astype(np.float64)
+    return np.ones_like(threshold), -threshold
+
+
+def _is_plain(layer: Layer) -> bool:
+    return not layer.edges
+
+
 _binary: dict[str, Any] = {
     "kind": "convolution",  # BinaryDense is deployed as one of 1x1
     "binary_operator": True,
@@ -49,3 +60,6 @@ register(tfl.LearnedStep, threshold=_half_step, varies=True)
 register(tfl.BatchNormalization, affine=scale_and_offset, varies=True)
 register(tfl.SignConv2D, writes_bits=_yes)
 register(FanOut, kind=None)
+register(ChannelThreshold, kind="normalization", affine=_shift)
+# What interactions add stands between the convolution and what would be merged with it.
+register(InteractedConv2D, writes_bits=_is_plain, absorbs=_is_plain)

@@ -57,7 +57,8 @@ class Rules:
       binary_operator: Whether LCE computes it on bits where its input and its kernel are binary. Default: False.
       writes_bits: Function of the layer: whether that operator can give out bits, not floats. Default: never.
       keeps_bits: Function of the layer: whether it gives out bits where it reads some. Default: never.
-      absorbs: Whether a normalisation or ReLU directly behind becomes part of its operator. Default: False.
+      absorbs: Whether a normalisation or ReLU directly behind becomes part of its operator; or a function of the layer
+        to that. Default: False.
       threshold: For a quantiser with the values 0 and 1: function of the layer to the number above which it gives 1.
       signs: For a convolution of the bits 0 and 1: function of the layer to its kernel of -1 and +1.
       affine: For a normalisation: function of the layer to scale and offset per channel at inference, or to None where
@@ -80,7 +81,7 @@ class Rules:
     binary_operator: bool = False
     writes_bits: Callable[[Layer], bool] = _no
     keeps_bits: Callable[[Layer], bool] = _no
-    absorbs: bool = False
+    absorbs: bool | Callable[[Layer], bool] = False
     threshold: Callable[[Layer], float] | None = None
     signs: Callable[[Layer], np.ndarray] | None = None
     affine: Callable[[Layer], tuple[np.ndarray, np.ndarray] | None] | None = None
@@ -137,6 +138,12 @@ def kind_of(layer: Layer) -> str | None:
     """The kind of a layer's operation; None for a layer that costs nothing, or nothing but what is in it."""
     kind = None if getattr(layer, "alternatives", ()) else rules_of(layer).kind
     return kind(layer) if callable(kind) else kind
+
+
+def absorbs(layer: Layer) -> bool:
+    """Whether a normalisation or ReLU directly behind becomes part of a layer's operator."""
+    found = rules_of(layer).absorbs
+    return found(layer) if callable(found) else found
 
 
 def bits_of(layer: Layer) -> Bits:

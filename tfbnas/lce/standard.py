@@ -26,6 +26,10 @@ def is_relu(layer: Layer) -> bool:
     return isinstance(layer, layers.ReLU) or activation in (tf.keras.activations.relu, tf.nn.relu)
 
 
+def _is_floor(layer: Layer) -> bool:
+    return type(layer).__name__ == "TFOpLambda" and layer.get_config().get("function") == "math.floor"
+
+
 def is_identity(layer: Layer) -> bool:
     """Whether a layer is an activation that changes nothing."""
     return isinstance(layer, layers.Activation) and layer.activation is tf.keras.activations.linear
@@ -65,6 +69,8 @@ def _kind_of_other(layer: Layer) -> str | None:
     # A softmax is over the classes only.
     if bits_of(layer).outputs == 1 or getattr(layer, "activation", None) is tf.keras.activations.softmax:
         return None
+    if _is_floor(layer):
+        return "activation"
     return "add" if is_addition(layer) else "unknown"
 
 

@@ -18,6 +18,7 @@ from tfbnas.networks.cells import cells
 from tfbnas.networks.choices import Kind, Module, kind_of
 from tfbnas.networks.cnf import cnf, cnf_graph
 from tfbnas.networks.graph import NetworkGraph
+from tfbnas.networks.interacted import resnet20, vgg_small
 from tfbnas.networks.resnet import resnet18
 from tfbnas.networks.resnet_fabric import resnet_fabric, resnet_fabric_graph
 from tfbnas.networks.vgg import vgg11
@@ -31,6 +32,8 @@ _BUILDERS: dict[str, Builder] = {
     "resnet_fabric": resnet_fabric,
     "cnf": cnf,
     "cells": cells,
+    "resnet20": resnet20,
+    "vgg_small": vgg_small,
 }
 _GRAPHS: dict[Builder, Callable[..., NetworkGraph]] = {resnet_fabric: resnet_fabric_graph, cnf: cnf_graph}
 

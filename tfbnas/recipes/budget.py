@@ -8,7 +8,9 @@ from typing import Literal
 from tfbnas.errors import UserError, nearest, require_positive, require_range
 from tfbnas.units import UNITS
 
-CostName = Literal["memory", "latency", "multiply_adds", "steps", "binary_memory", "float_memory", "measured_latency"]
+CostName = Literal[
+    "memory", "latency", "multiply_adds", "steps", "edges", "binary_memory", "float_memory", "measured_latency"
+]
 
 OWN_LIMITS = ("memory", "latency")
 """Costs whose limit may be given under their own name, too."""
@@ -20,8 +22,9 @@ class BudgetSettings:
 
     Attributes:
       cost: memory of the weights (binary_memory or float_memory: of one kind alone), latency as a table predicts it,
-        multiply_adds, steps on machines that work in parallel, or measured_latency of each network that is drawn.
-      limit: Limit of that cost, in MiB, milliseconds, millions of multiply-adds, or steps.
+        multiply_adds, steps on machines that work in parallel, edges between channels, or measured_latency of each
+        network that is drawn.
+      limit: Limit of that cost, in MiB, milliseconds, millions of multiply-adds, steps, or edges.
       memory: The limit in MiB where the cost is memory; another name of `limit`.
       latency: The limit in milliseconds where the cost is latency; another name of `limit`.
       also: Limits on further costs, for instance {memory: 0.05, multiply_adds: 20}.

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+
+import numpy as np
 
 from tfbnas import networks, training
 from tfbnas.architecture import Architecture
 from tfbnas.costs import Memory, largest_within
 from tfbnas.networks.choices import Width
+from tfbnas.networks.interacted import Interactions
 from tfbnas.recipes.context import Context
 from tfbnas.recipes.families import WidthBaselines
 from tfbnas.recipes.training import Training
@@ -20,7 +24,20 @@ def comparisons(context: Context, found: Architecture) -> Iterator[Training]:
     own = context.settings.baselines
     if isinstance(own, WidthBaselines):
         return _uniform(context, found, own)
-    return _references(context)
+    return itertools.chain(_random_graphs(context, found), _references(context))
+
+
+def _random_graphs(context: Context, found: Architecture) -> Iterator[Training]:
+    """A network with random edges in place of those that were found: as many, with the same influences."""
+    if not getattr(context.settings.baselines, "random", False):
+        return
+    random = np.random.default_rng(context.settings.seed)
+    choices = dict(found.choices)
+    for name, kind in networks.choices(found).items():
+        if isinstance(kind, Interactions):
+            choices[name] = kind.placed([influence for _, _, influence in choices[name]], random)
+    architecture = replace(found, method="random", choices=choices)
+    yield Training("random-graph", "random graph", "control", 1, functools.partial(_same, architecture))
 
 
 def _references(context: Context) -> Iterator[Training]:

@@ -69,6 +69,26 @@ class CellBaselines:
         return CellBaselines(plain=False)
 
 
+@dataclass
+class GraphBaselines:
+    """Networks that are trained beside the searched one, for comparison, all from scratch as `train` says.
+
+    Attributes:
+      plain: Whether the network without interactions is.
+      random: Whether one with a random graph is, with as many edges and the same influences in each layer.
+      thresholds: Whether the network without interactions is whose convolutions have a learned threshold for each input
+        channel. (In VGG-small batch normalisation is that already: there is no such network.)
+    """
+
+    plain: bool = True
+    random: bool = False
+    thresholds: bool = False
+
+    def without_common(self) -> GraphBaselines:
+        """Without the networks that are the same whatever the budget: a sweep trains them once."""
+        return GraphBaselines(plain=False, random=self.random)
+
+
 Binarisation = Literal["zero_alpha", "sign", "float"]
 
 
@@ -143,6 +163,58 @@ class Vgg11Settings(NetworkSettings):
     family: str = "vgg11"
     base: int = 16
     binarisation: Binarisation = "zero_alpha"
+
+
+@dataclass
+class ResNet20Settings(NetworkSettings):
+    """The network that is searched: ResNet-20 with channel interactions.
+
+    Attributes:
+      base: Channels of the first stage.
+      n: Pairs of convolutions in each of the three stages; the depth is 6 n + 2.
+      binarisation: sign (activations and kernels -1 and +1), or float, which has no interactions.
+      levels: K0; the influence of an edge is +-3 to +-(2 K0 + 1). Paper: 2.
+      influence_unit: U0, the share of a bitcount's range by which one step corrects. Paper: 0.01.
+    """
+
+    family: str = "resnet20"
+    base: int = 16
+    n: int = 3
+    binarisation: Literal["sign", "float"] = "sign"
+    levels: int = 2
+    influence_unit: float = 0.01
+
+    baselines: ClassVar[type] = GraphBaselines
+
+    def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        own = self.builder_options()
+        found = {"plain": (f"{self.family} without interactions", own)}
+        if self.is_own:
+            found["thresholds"] = (f"{self.family} with learned thresholds", {**own, "thresholds": True})
+        return found
+
+
+@dataclass
+class VggSmallSettings(NetworkSettings):
+    """The network that is searched: VGG-small with channel interactions.
+
+    Attributes:
+      base: Channels of the first convolution.
+      binarisation: sign (activations and kernels -1 and +1), or float, which has no interactions.
+      levels: K0; the influence of an edge is +-3 to +-(2 K0 + 1). Paper: 2.
+      influence_unit: U0, the share of a bitcount's range by which one step corrects. Paper: 0.01.
+    """
+
+    family: str = "vgg_small"
+    base: int = 128
+    binarisation: Literal["sign", "float"] = "sign"
+    levels: int = 2
+    influence_unit: float = 0.01
+
+    baselines: ClassVar[type] = GraphBaselines
+
+    def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        return {"plain": (f"{self.family} without interactions", self.builder_options())}
 
 
 @dataclass
@@ -244,5 +316,7 @@ FAMILIES: dict[str, type[NetworkSettings]] = {
     "cnf": CnfSettings,
     "cnf_segmentation": SegmentationSettings,
     "cifar10": CellsSettings,
+    "resnet20": ResNet20Settings,
+    "vgg_small": VggSmallSettings,
 }
 """By the name that a recipe has behind its method's."""

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from tfbnas.architecture import Architecture
-from tfbnas.costs import Budget, Cost, Distributed, Latency, MeasuredLatency, Memory, MultiplyAdds
+from tfbnas.costs import Budget, Cost, Distributed, EdgeCount, Latency, MeasuredLatency, Memory, MultiplyAdds
 from tfbnas.costs.measured import Prepare
 from tfbnas.device import DeviceError, Session, measured, open_target
 from tfbnas.errors import UserError
@@ -19,6 +19,7 @@ MAKERS: dict[str, Callable[[BudgetSettings], Cost]] = {
     "float_memory": lambda own: Memory(own.counting, part="float"),
     "latency": lambda own: Latency(own.device),
     "multiply_adds": lambda own: MultiplyAdds(),
+    "edges": lambda own: EdgeCount(),
     "steps": lambda own: Distributed(own.machines, allocation=own.allocation),
 }
 """A cost of the settings by its name; measured_latency needs a machine as well, see `budgets`."""

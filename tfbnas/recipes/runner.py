@@ -18,9 +18,9 @@ from tfbnas.recipes.devices import Devices, together
 from tfbnas.recipes.exporting import export_stage
 from tfbnas.recipes.options import DataSettings
 from tfbnas.recipes.pricing import budgets, measuring
-from tfbnas.recipes.searching import check_feasible, search_stage, warn
+from tfbnas.recipes.searching import check_feasible, search_stage, searched_task, warn
 from tfbnas.recipes.settings import Command
-from tfbnas.recipes.training import Training, train_stage
+from tfbnas.recipes.training import train_stage
 from tfbnas.results import SearchResult, TrainingResult
 from tfbnas.run import STAGES, RunDirectory
 from tfbnas.search.registry import Method
@@ -63,7 +63,7 @@ def run_stages(context: Context) -> None:
         search_stage(context.with_search(settings), f"search-{name}")
     if context.devices.is_chief:
         found.save(context.run.path / "architecture.json")
-    searched = Training("searched", context.method.label, "searched", 0, lambda: found)
+    searched = searched_task(context, found)
     train_stage(context, searched)
     export_stage(context, searched)
     if context.devices.is_chief:

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfbnas import networks, precision
+from tfbnas import networks, precision, training
 from tfbnas.architecture import Architecture
 from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import Budget
@@ -19,6 +19,7 @@ from tfbnas.errors import UserError
 from tfbnas.recipes.context import Context, say
 from tfbnas.recipes.pricing import budgets, measuring
 from tfbnas.recipes.stages import fitted, stage
+from tfbnas.recipes.training import Training, Weights
 from tfbnas.results import Limited, SearchResult
 from tfbnas.search.base import Search
 from tfbnas.search.doubt import doubt
@@ -146,3 +147,25 @@ def warn(context: Context, result: SearchResult) -> None:
     """Says where a search has weighed nothing."""
     if found := doubt(result.history, getattr(context.settings.search, "architecture_learning_rate", None)):
         say(f"Warning: {found.replace('`', '`search.', 1)}")
+
+
+def searched_task(context: Context, found: Architecture) -> Training:
+    """The training of the network that was found, on which all else that is trained is measured.
+
+    It starts from scratch; of a method whose settings have `normalization_epochs`, it starts from the weights of the
+    search, of which it trains those of batch normalisation alone, for so many epochs.
+    """
+    task = Training("searched", context.method.label, "searched", 0, lambda: found)
+    epochs = getattr(context.settings.search, "normalization_epochs", 0)
+    if not epochs:
+        return task
+    settings = replace(context.settings.train, epochs=epochs, warm_up=0.0, full_precision_epochs=0)
+    return replace(task, settings=settings, start=lambda: _searched_weights(context), only=training.is_normalization)
+
+
+def _searched_weights(context: Context) -> Weights:
+    """The weights at the end of the search, by layer."""
+    with measuring(context.settings.budget) as prepare:
+        search = make_search(context, budgets(context.settings.budget, prepare))
+    Checkpoints(context.run.checkpoints(SearchResult.stage), **search.tracked()).restore()
+    return training.weights(search.network)

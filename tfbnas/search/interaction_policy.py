@@ -134,6 +134,7 @@ def roll_out(
     count: int,
     threshold: float,
     seed: tf.Tensor,
+    affordable: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> Rollouts:
     """Draws roll-outs from one graph. No gradient passes; `log_probabilities` has it.
 
@@ -146,6 +147,7 @@ def roll_out(
       count: M, roll-outs.
       threshold: h, smaller changes of the loss are none.
       seed: Integer; other draws for each.
+      affordable: Of graphs `[rollouts, ..]`, bool `[rollouts]`: whether every layer may have one more. Default: yes.
     """
     graphs = tf.tile(start[None], [count, 1, 1, 1, 1])
     loss = tf.tile(evaluate(start[None])[0], [count])
@@ -159,7 +161,8 @@ def roll_out(
             for kind, logs in enumerate((creation, deletion))
         )
         new = interactions.influence_of(tf.gather(weights, created, axis=2, batch_dims=2), policy.levels)
-        moved, creates, deletes = interactions.act(graphs, created, new, deleted, policy.limits)
+        room = affordable(graphs) if affordable else tf.ones([count], tf.bool)
+        moved, creates, deletes = interactions.act(graphs, created, new, deleted, policy.limits, room)
         after = tf.where(active[:, None, None, None, None], moved, graphs)
         after_loss, penalty = evaluate(after)
         rewards = interactions.reward(before_loss - after_loss, confidences, after, threshold) - penalty

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-BLOCK = 16
-"""Channels of a block; edges are searched within blocks."""
+from tfbnas.layers.interaction import BLOCK, staircase
 
 _NEVER = -1e9
 
@@ -136,7 +135,12 @@ def draw(log_probabilities: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def act(
-    influences: tf.Tensor, created: tf.Tensor, new: tf.Tensor, deleted: tf.Tensor, limits: tf.Tensor
+    influences: tf.Tensor,
+    created: tf.Tensor,
+    new: tf.Tensor,
+    deleted: tf.Tensor,
+    limits: tf.Tensor,
+    affordable: tf.Tensor | bool = True,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """One step: in each layer an edge is created, or its influence set anew, and then one may be deleted.
 
@@ -149,6 +153,7 @@ def act(
       new: int32 `[.., layers]`, its influence.
       deleted: int32 `[.., layers]`, number of the pair.
       limits: int32 `[layers]`, edges.
+      affordable: bool `[..]`, whether anything may be created at all. Default: it may.
 
     Returns:
       The next graph; whether something was drawn to be created, and to be deleted, bool `[.., layers]`.
@@ -156,7 +161,7 @@ def act(
     shape = tf.shape(influences)
     flat = tf.reshape(influences, tf.concat([shape[:-3], [-1]], axis=0))
     edges = tf.math.count_nonzero(flat, axis=-1, dtype=tf.int32)
-    creates, deletes = edges < limits, edges > 0
+    creates, deletes = (edges < limits) & tf.convert_to_tensor(affordable)[..., None], edges > 0
     pairs = tf.range(tf.shape(flat)[-1])
     flat = tf.where((pairs == created[..., None]) & creates[..., None], new[..., None], flat)
     flat = tf.where((pairs == deleted[..., None]) & deletes[..., None], 0, flat)
@@ -177,6 +182,23 @@ def confidence(bitcounts: tf.Tensor, blocks: int, size: int = BLOCK) -> tf.Tenso
     order = tf.reduce_mean(tf.sign(counts[..., :, None] - counts[..., None, :]), axis=0)
     there = tf.reduce_all(counts >= 0, axis=0)
     return tf.where(there[:, :, None] & there[:, None, :], order, 0.0)
+
+
+def activity(bitcounts: tf.Tensor, influences: tf.Tensor, terms: int, levels: int) -> tf.Tensor:
+    """Share of images and pixels at which an edge corrects its student, `[channels, channels]`; 0 without an edge.
+
+    Args:
+      bitcounts: `[.., channels]`, not corrected.
+      influences: int32 `[channels, channels]`, teacher by student.
+      terms: N0.
+      levels: K0.
+    """
+    shares = tf.zeros(tf.shape(influences), tf.float32)
+    for size in range(3, 2 * levels + 2, 2):
+        moved = tf.cast(staircase(bitcounts, float(size), terms) != 0, tf.float32)
+        share = tf.reduce_mean(tf.reshape(moved, [-1, moved.shape[-1]]), axis=0)
+        shares = tf.where(tf.abs(influences) == size, share[:, None], shares)
+    return shares
 
 
 def reward(change: tf.Tensor, confidences: tf.Tensor, influences: tf.Tensor, threshold: float) -> tf.Tensor:

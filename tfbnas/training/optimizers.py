@@ -1,6 +1,6 @@
-"""Optimisers of the weights: plain SGD, or Adam for the binary kernels beside SGD for all other weights.
+"""Optimisers of the weights: plain SGD, Adam, or Adam for the binary kernels beside SGD for all other weights.
 
-The second is how larq-zoo trains QuickNet (Bannink et al., "Larq Compute Engine", MLSys 2021): a latent weight matters
+The last is how larq-zoo trains QuickNet (Bannink et al., "Larq Compute Engine", MLSys 2021): a latent weight matters
 by its sign alone, and Adam gives it steps whose size does not depend on that of its gradient.
 """
 
@@ -42,8 +42,10 @@ def weight_optimizer(
     if settings.recipe == "sgd":
         decay = settings.weight_decay or None
         return tf.keras.optimizers.SGD(rates, momentum=settings.momentum, weight_decay=decay)
+    if settings.recipe == "adam":
+        return tf.keras.optimizers.Adam(rates)
     if settings.recipe != "adam_sgd":
-        raise UserError(f'Expected `recipe` to be "sgd" or "adam_sgd". Received: recipe={settings.recipe!r}.')
+        raise UserError(f'Expected `recipe` to be "sgd", "adam" or "adam_sgd". Received: recipe={settings.recipe!r}.')
     warm_up = round(settings.warm_up * epoch_steps)
     share = settings.kernel_learning_rate / settings.learning_rate
     kernels = BoundedAdam(WarmUp(rates, warm_up, factor=share), bound=settings.kernel_bound)

@@ -1,0 +1,182 @@
+"""ResNet-20 and VGG-small whose binary convolutions may have channel interactions (Wang et al., CVPR 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfbnas.errors import UserError
+from tfbnas.layers import BatchNormalization, Dense, FloatConv2D
+from tfbnas.layers.interaction import BLOCK, InteractedConv2D, OpenInteractions, checked_edges
+from tfbnas.layers.threshold import ChannelThreshold
+from tfbnas.networks.choices import Edges
+
+
+@dataclass(frozen=True)
+class Interactions(Edges):
+    """The channel graph of a layer; open: an OpenInteractions.
+
+    Its JSON is a rising list of edges, `[[teacher, student, influence], ...]`. Drawn is the number of edges, evenly up
+    to a tenth of all that join two channels of one block, then the edges and their influences.
+
+    Attributes:
+      levels: K0: influences are +-3, +-5 .. +-(2 K0 + 1). Default 2.
+    """
+
+    levels: int = 2
+
+    def check(self, name: str, value: Any) -> list[list[int]]:
+        return [list(edge) for edge in checked_edges(value, self.sources, self.levels, name)]
+
+    def open(self, name: str) -> OpenInteractions:  # type: ignore[override]
+        return OpenInteractions(name, self.sources, self.levels)
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs of two channels of one block there are."""
+        return len(self._pairs())
+
+    def draw(self, random: np.random.Generator) -> list[list[int]]:
+        return self.drawn(int(random.integers(self.pairs // 10, endpoint=True)), random)
+
+    def drawn(self, count: int, random: np.random.Generator) -> list[list[int]]:
+        """So many edges within blocks, with influences of all kinds."""
+        steps = random.integers(1, self.levels, count, endpoint=True)
+        return self.placed(random.choice([-1, 1], count) * (2 * steps + 1), random)
+
+    def placed(self, influences: Sequence[int], random: np.random.Generator) -> list[list[int]]:
+        """A random graph with these influences: every set of pairs within blocks is as probable as the others."""
+        pairs = self._pairs()
+        chosen = pairs[np.sort(random.choice(len(pairs), len(influences), replace=False))]
+        mixed = random.permutation(np.asarray(influences, int))
+        return [[int(t), int(s), int(k)] for (t, s), k in zip(chosen, mixed, strict=True)]
+
+    def _pairs(self) -> np.ndarray:
+        """Teacher and student of every edge within a block, in rising order, `[pairs, 2]`."""
+        block = np.arange(self.sources) // BLOCK
+        return np.argwhere((block[:, None] == block) & ~np.eye(self.sources, dtype=bool))
+
+
+class _Convolutions:
+    """Makes the convolutions of a network, binary with interactions or in full precision."""
+
+    def __init__(self, choose, binarisation: str, levels: int, influence_unit: float, thresholds: bool = False):
+        if binarisation not in ("sign", "float"):
+            raise UserError(
+                f'Expected the option `binarisation` of a network with interactions to be "sign" or "float". '
+                f"Received: binarisation={binarisation!r}."
+            )
+        self.choose, self.binary = choose, binarisation == "sign"
+        self.levels, self.influence_unit, self.thresholds = levels, influence_unit, thresholds
+
+    def __call__(self, x, channels: int, name: str, strides: int = 1):
+        edges = self.choose(name, Interactions(channels, channels, levels=self.levels))
+        if self.thresholds:
+            x = ChannelThreshold(name=f"{name}_threshold")(x)
+        if self.binary:
+            options = {"levels": self.levels, "influence_unit": self.influence_unit}
+            return InteractedConv2D(channels, 3, strides, edges=edges, name=name, **options)(x)
+        x = tf.keras.layers.ReLU(name=f"{name}_relu")(x)
+        return FloatConv2D(channels, 3, strides, name=name)(x)
+
+
+def resnet20(
+    choose,
+    *,
+    input_shape=(32, 32, 3),
+    classes=10,
+    base: int = 16,
+    n: int = 3,
+    binarisation: str = "sign",
+    levels: int = 2,
+    influence_unit: float = 0.01,
+    thresholds: bool = False,
+):
+    """Three stages of 2 n binary 3x3 convolutions, each with a real shortcut around it; first and last layer float.
+
+    Choices: "stageS_convC", the channel graph of each binary convolution (see `Interactions`). Where the shortcut
+    halves the image, it is an average pool and a float 1x1 convolution. The shortcuts are those of Bi-Real Net.
+
+    Args:
+      choose: `choose(name, kind)` gives the edges of each choice, or OpenInteractions.
+      input_shape: Height, width, channels.
+      classes: Units of the last layer.
+      base: Channels of the first stage. Default 16.
+      n: Pairs of convolutions in a stage; the depth is 6 n + 2. Default 3.
+      binarisation: "sign" (activations and kernels -1 and +1), or "float": full precision with ReLU, float kernels
+        under the same names, and no interactions, whatever the choices are. Default: "sign".
+      levels: K0. Default 2.
+      influence_unit: U0, by which share of N0 one step of a staircase corrects. Default 0.01.
+      thresholds: Whether each binary convolution takes the signs of its input at a learned threshold for each channel,
+        not at 0. Default: False.
+
+    Returns:
+      Functional model from images to logits `[batch, classes]`, float32.
+    """
+    convolve = _Convolutions(choose, binarisation, levels, influence_unit, thresholds)
+    inputs = tf.keras.Input(input_shape)
+    x = BatchNormalization(name="stem_bn")(FloatConv2D(base, 3, name="stem")(inputs))
+    for stage in range(1, 4):
+        channels = base * 2 ** (stage - 1)
+        for index in range(1, 2 * n + 1):
+            scope, strides = f"stage{stage}_conv{index}", 2 if stage > 1 and index == 1 else 1
+            y = BatchNormalization(name=f"{scope}_bn")(convolve(x, channels, scope, strides))
+            if strides > 1:
+                x = tf.keras.layers.AveragePooling2D(2, padding="same", name=f"stage{stage}_pool")(x)
+                x = FloatConv2D(channels, 1, name=f"stage{stage}_shortcut")(x)
+                x = BatchNormalization(name=f"stage{stage}_shortcut_bn")(x)
+            x = tf.keras.layers.Add(name=f"{scope}_add")([x, y])
+    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return tf.keras.Model(inputs, Dense(classes, name="logits", dtype="float32")(x), name="resnet20")
+
+
+def vgg_small(
+    choose,
+    *,
+    input_shape=(32, 32, 3),
+    classes=10,
+    base: int = 128,
+    binarisation: str = "sign",
+    levels: int = 2,
+    influence_unit: float = 0.01,
+):
+    """Six 3x3 convolutions of base, base, 2, 2, 4, 4 times base channels with three max pools; the first one float.
+
+    Choices: "conv2" to "conv6", the channel graph of each binary convolution (see `Interactions`). As published the
+    last layer reads all pixels; here their mean.
+
+    Args:
+      choose: `choose(name, kind)` gives the edges of each choice, or OpenInteractions.
+      input_shape: Height, width, channels; height and width at least 8.
+      classes: Units of the last layer.
+      base: Channels of the first convolution. Default 128.
+      binarisation: See `resnet20`.
+      levels: K0. Default 2.
+      influence_unit: U0. Default 0.01.
+
+    Raises:
+      UserError: The images are smaller.
+
+    Returns:
+      Functional model from images to logits `[batch, classes]`, float32.
+    """
+    if min(input_shape[:2]) < 8:
+        raise UserError(
+            f"Expected images of at least 8x8 pixels for vgg_small, which halves them three times. Received: "
+            f"{input_shape[0]}x{input_shape[1]}; scale them (--data.image_size 32)."
+        )
+    convolve = _Convolutions(choose, binarisation, levels, influence_unit)
+    inputs = tf.keras.Input(input_shape)
+    x = FloatConv2D(base, 3, name="conv1")(inputs)
+    x = BatchNormalization(name="bn1")(x)
+    for index in range(2, 7):
+        x = convolve(x, base * 2 ** ((index - 1) // 2), f"conv{index}")
+        if index % 2 == 0:
+            x = tf.keras.layers.MaxPool2D(2, name=f"pool{index}")(x)
+        x = BatchNormalization(name=f"bn{index}")(x)
+    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return tf.keras.Model(inputs, Dense(classes, name="logits", dtype="float32")(x), name="vgg_small")
