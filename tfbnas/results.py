@@ -99,10 +99,10 @@ class SearchResult(Result):
       choice_label: What the `value` of a choice is, for a figure's axis.
       costs: What was limited. The budget that the report and the sweep show comes first.
       architecture: The closed architecture; empty while the search runs.
-      unspent: Why the network uses less of every budget than 97 %, in a sentence; empty where it uses more.
       seconds: Time of all epochs, over all processes.
       history: One row for each epoch, or round: "epoch" (from 1), "seconds", the logs, and what the search records,
         among it "choices": for each choice its `value`, perhaps a band from `low` to `high`, and what it is `closed`.
+      unspent: Why the network uses less of every budget than 97 %, in a sentence; empty where it uses more.
     """
 
     method: str
@@ -110,9 +110,9 @@ class SearchResult(Result):
     choice_label: str
     costs: tuple[Limited, ...]
     architecture: dict[str, Any] = field(default_factory=dict)
-    unspent: str = ""
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+    unspent: str = ""
 
     stage: ClassVar[str] = "search"
 

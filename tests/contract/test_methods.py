@@ -66,6 +66,7 @@ networks.register("test-two-layers", chain)
 
 ADAM = {"recipe": "adam_sgd", "kernel_learning_rate": 0.02}
 CNF = {"columns": 2, "scales": 2, "filters": 4}
+CELLS = {"depth": 1, "nodes": 1, "channels": 4}
 MOVING = {"learning_rate": 0.05, "architecture_learning_rate": 0.05}
 
 METHODS = [
@@ -79,6 +80,11 @@ METHODS = [
         CNF,
     ),
     Row("random", {"candidates": 3, "learning_rate": 0.05}, Budget(Memory(), 1200.0), "test-two-layers"),
+    Row("dcpnas", {"epochs": 3, **MOVING}, Budget(Memory(), 850.0), "cells", CELLS),
+    # The same class with other defaults.
+    pytest.param(
+        Row("cpnas", {"epochs": 3, **MOVING}, Budget(Memory(), 850.0), "cells", CELLS), marks=pytest.mark.slow
+    ),
     Row(
         "cibcnn",
         {"epochs": 3, "warm_up_epochs": 0, "interval": 1, "rollouts": 2, "rollout_steps": 2, **MOVING},

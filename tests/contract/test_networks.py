@@ -13,6 +13,7 @@ from tfbnas import networks, training
 from tfbnas.architecture import Architecture
 from tfbnas.errors import UserError
 from tfbnas.layers import BatchNormalization, Dense, FloatConv2D, blocks
+from tfbnas.networks.cells import OPERATIONS, Edge
 from tfbnas.networks.choices import Edges, Module, OpenEdges, Operation, Width, kind_of
 from tfbnas.networks.interacted import Interactions
 from tfbnas.networks.mixed import operation
@@ -103,6 +104,11 @@ KINDS = {
     Module: KindRow("true or false", lambda kind, index: True, lambda kind, name, value: value and kind.open(name)),
     Operation: KindRow(
         "one of identity, plain, twice",
+        lambda kind, index: kind.candidates[-1],
+        lambda kind, name, value: Operation((value,)).open(name),
+    ),
+    Edge: KindRow(
+        "one of none, identity",
         lambda kind, index: kind.candidates[-1],
         lambda kind, name, value: Operation((value,)).open(name),
     ),
@@ -203,6 +209,13 @@ FAMILIES = [
         ((8, 8, 3), (8, 12, 1)),
         closed=("l1_s1/from_l0_s0",),
         asked_with={"columns": 2, "scales": 2, "filters": 4},
+    ),
+    Family(
+        "cells",
+        {f"reduction/node2/from{source}": Edge(OPERATIONS["deployable"], "conv_3x3", 2) for source in (0, 1)},
+        {"depth": 2, "nodes": 1, "channels": 16},
+        ((8, 8, 3), (9, 11, 1), (72, 72, 3)),
+        asked_with={"depth": 2, "nodes": 1},
     ),
     Family(
         "resnet20",

@@ -83,7 +83,7 @@ PATTERNS = {
     "norm_relu": Pattern(
         between(lambda x: relu(norm(x))),
         [QUANTIZE, CONVOLUTION, "RELU", QUANTIZE, CONVOLUTION],
-        note="every bit is +1",
+        note="takes is +1",
         runs=False,  # the bits are constant, and so the statistics that follow are degenerate
     ),
     "prelu": Pattern(

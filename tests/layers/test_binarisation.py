@@ -33,15 +33,15 @@ def test_a_way_of_ones_own_has_a_name_of_its_own():
         register_blocks("sign", layers.ReLU, FloatConv2D)
 
 
-@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize(("strides", "dilation"), [(1, 1), (2, 1), (1, 2)])
 @pytest.mark.parametrize("size", [7, 8])
-def test_sign_convolution_is_larqs_with_one_padding(strides, size):
+def test_sign_convolution_is_larqs_with_one_padding(strides, dilation, size):
     inputs = np.random.default_rng(0).normal(size=(2, size, size, 5)).astype(np.float32)
-    own = SignConv2D(6, 3, strides)
+    own = SignConv2D(6, 3, strides, dilation_rate=dilation)
     bits = lq.quantizers.SteSign()(inputs)
     twin = lq.layers.QuantConv2D(
         6, 3, strides, padding="same", pad_values=1.0, kernel_quantizer="ste_sign", kernel_constraint="weight_clip",
-        use_bias=False,
+        use_bias=False, dilation_rate=dilation,
     )  # fmt: skip
     own(bits), twin(bits)
     twin.set_weights(own.get_weights())

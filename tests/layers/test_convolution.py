@@ -9,8 +9,11 @@ from tfbnas.errors import UserError
 from tfbnas.layers import BatchNormalization, BinaryConv2D, Dense, FloatConv2D, LearnedStep, StandardizedSign
 
 
-def explicit_convolution(inputs, kernel, stride):
-    """Zero "same" padding as TensorFlow places it: the odd pixel goes to the end."""
+def explicit_convolution(inputs, kernel, stride, dilation=1):
+    """Zero "same" padding as TensorFlow places it: the odd pixel goes to the end. Dilated kernels have holes."""
+    holes = np.zeros((*((size - 1) * dilation + 1 for size in kernel.shape[:2]), *kernel.shape[2:]), kernel.dtype)
+    holes[::dilation, ::dilation] = kernel
+    kernel = holes
     count, height, width, _ = inputs.shape
     rows, columns = kernel.shape[:2]
     out_height, out_width = -(-height // stride), -(-width // stride)
@@ -30,25 +33,29 @@ def bits(shape, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("size", "kernel_size", "stride"), [((6, 5), 3, 1), ((6, 5), 3, 2), ((7, 8), 1, 2), ((8, 8), 7, 2)]
+    ("size", "kernel_size", "stride", "dilation"),
+    [((6, 5), 3, 1, 1), ((6, 5), 3, 2, 1), ((7, 8), 1, 2, 1), ((8, 8), 7, 2, 1), ((7, 8), 3, 1, 2)],
 )
-def test_binary_convolution(size, kernel_size, stride):
+def test_binary_convolution(size, kernel_size, stride, dilation):
     inputs = bits((2, *size, 5))
-    layer = BinaryConv2D(4, kernel_size, stride)
+    layer = BinaryConv2D(4, kernel_size, stride, dilation_rate=dilation)
     layer.build(inputs.shape)
     latent = np.random.default_rng(1).normal(0.3, 1.0, layer.kernel.shape)
     layer.set_weights([latent])
     signs = np.where(latent - latent.mean(axis=(0, 1, 2)) >= 0, 1.0, -1.0)
     found = layer(inputs)
-    np.testing.assert_array_equal(found, explicit_convolution(inputs, signs, stride))
+    np.testing.assert_array_equal(found, explicit_convolution(inputs, signs, stride, dilation))
     assert tuple(found.shape) == tuple(layer.compute_output_shape(inputs.shape))
 
 
-@pytest.mark.parametrize(("size", "kernel_size", "stride"), [((6, 5), 3, 1), ((9, 8), 7, 2), ((5, 5), (1, 3), (2, 1))])
-def test_float_convolution_is_that_of_keras(size, kernel_size, stride):
+@pytest.mark.parametrize(
+    ("size", "kernel_size", "stride", "dilation"),
+    [((6, 5), 3, 1, 1), ((9, 8), 7, 2, 1), ((5, 5), (1, 3), (2, 1), 1), ((6, 5), 3, 1, 2)],
+)
+def test_float_convolution_is_that_of_keras(size, kernel_size, stride, dilation):
     inputs = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
-    ours = FloatConv2D(4, kernel_size, stride)
-    twin = tf.keras.layers.Conv2D(4, kernel_size, stride, padding="same", use_bias=False)
+    ours = FloatConv2D(4, kernel_size, stride, dilation_rate=dilation)
+    twin = tf.keras.layers.Conv2D(4, kernel_size, stride, padding="same", use_bias=False, dilation_rate=dilation)
     expected = twin(inputs)
     ours(inputs)
     ours.set_weights(twin.get_weights())
@@ -158,7 +165,7 @@ def test_dense_is_that_of_keras(options):
     "layer",
     [
         FloatConv2D(4, (3, 1), 2, name="f"),
-        BinaryConv2D(4, 3, name="b"),
+        BinaryConv2D(4, 3, dilation_rate=2, name="b"),
         BinaryConv2D(4, 3, kernel_quantizer=StandardizedSign(1.25), name="c"),
         Dense(4, activation="relu", name="d"),
     ],
@@ -182,7 +189,6 @@ def test_no_warning_of_starved_weights(caplog):
         (FloatConv2D, {"padding": "valid"}),
         (FloatConv2D, {"activation": "relu"}),
         (FloatConv2D, {"groups": 2}),
-        (BinaryConv2D, {"dilation_rate": 2}),
         (BinaryConv2D, {"kernel_constraint": "weight_clip"}),
         (BinaryConv2D, {"input_quantizer": "ste_sign"}),
         (BinaryConv2D, {"pad_values": 1.0}),
@@ -192,6 +198,11 @@ def test_arguments_that_would_be_ignored_are_refused(layer, options):
     (name,) = options
     with pytest.raises(UserError, match=f"Expected `{name}` of {layer.__name__} to be .* Received: {name}="):
         layer(4, 3, **options)
+
+
+def test_strides_and_dilation_together_are_refused():
+    with pytest.raises(UserError, match="`strides` or `dilation_rate` of BinaryConv2D to be 1. Received: strides=2"):
+        BinaryConv2D(4, 3, 2, dilation_rate=(2, 2))
 
 
 @pytest.mark.parametrize("filters", [0, -3, 2.5, "16", None, True])

@@ -23,7 +23,7 @@ def test_every_setting_is_an_argument_of_the_builder_with_the_same_default(name)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_network_to_compare_with_has_a_setting_of_its_own(name):
     settings = FAMILIES[name]()
-    if name in ("resnet_fabric", "cnf", "cnf_segmentation"):
+    if name in ("resnet_fabric", "cnf", "cnf_segmentation", "cifar10"):
         own = vars(settings.baselines())
         assert set(settings.references()) == set(own)
         assert len({label for label, _ in settings.references().values()}) == len(own)

@@ -1,6 +1,7 @@
 """The presets with a paper's settings, value by value: each with the place in the paper that gives it.
 
 DMS: "Differentiable Dimension Search for Binary Neural Networks". BSN: Veniat & Denoyer, CVPR 2018, supplement.
+DCP-NAS: Li et al., IJCV 2023; what it does not publish is as in DARTS (Liu et al., ICLR 2019), whose cells it searches.
 CI-BCNN: Wang et al., CVPR 2019, and the code that its authors released.
 """
 
@@ -171,6 +172,53 @@ def _cnf(scales: int, filters: int) -> dict[str, Any]:
     return {f"network.{name}": Paper(value, "architecture details: W, H") for name, value in values.items()}
 
 
+def cells(*, tangent: bool, imagenet: str = "") -> dict[str, Any]:
+    """DCP-NAS, or without its tangent CP-NAS; `imagenet` is the size, "s", "m" or "l"."""
+    own, darts, longer = "experiments", "as DARTS", "ten times as many take weeks"
+    channels, memory = {"": (16, 4.0), "s": (32, 3.0), "m": (48, 5.0), "l": (64, 7.0)}[imagenet]
+    plain = "CP-NAS has neither distance nor reconstruction error nor back-tracking"
+    names = {"distance_weight": 5e-3, "reconstruction_weight": 0.2, "decoupled": True}
+    added = {f"search.{name}": Paper(value, own) for name, value in names.items()}
+    if not tangent:
+        added = {name: Paper(type(one.value)(0), plain) for name, one in added.items()}
+    shared = {
+        "network.depth": Ours(8, darts),
+        "network.nodes": Paper(4, "the search space"),
+        "network.channels": Ours(channels, "as DARTS" if not imagenet else "the paper's sizes S, M, L are not told"),
+        "budget.memory": Ours(memory, "the paper has no budget: one that hardly binds"),
+        "search.epochs": Ours(50, darts),
+        "search.warm_up_epochs": Ours(0, darts),
+        "search.batch_size": Ours(256, "a GPU's memory"),
+        "search.distance": Paper("frobenius", "table 4.4"),
+        "search.curvature": Deviation("per_sample", "rank one", "the mean gradient's form only rescales"),
+        "search.edges_per_node": Paper(2, "the search space"),
+        "search.momentum": Ours(0.9, darts),
+        "search.architecture_learning_rate": Ours(6e-4, "3e-4 in DARTS, twice that in its successors"),
+        "search.architecture_weight_decay": Ours(1e-3, darts),
+        "train.momentum": Ours(0.9, darts),
+        "baselines.plain": Ours(True, "the paper compares with published networks"),
+        **added,
+    }
+    if imagenet:
+        rates = {"learning_rate": Ours(0.1, "as the other ImageNet presets"), "weight_decay": Ours(1e-4, "the default")}
+        each = {f"{part}.{name}": value for part in ("search", "train") for name, value in rates.items()}
+        return shared | each | {
+            "data.name": Paper("imagenet2012", own),
+            "data.image_size": Paper(224, own),
+            "network.operations": Deviation("deployable", "paper", "depthwise convolutions are not binary on a device"),
+            "train.epochs": Ours(100, longer),
+            "train.batch_size": Ours(256, "the same as in the search"),
+        }  # fmt: skip
+    each = {"learning_rate": Ours(0.025, darts), "weight_decay": Ours(decoupled(3e-4), darts)}
+    return shared | {f"{part}.{name}": value for part in ("search", "train") for name, value in each.items()} | {
+        "data.name": Paper("cifar10", own),
+        "network.operations": Paper("paper", "the search space"),
+        "export.float_operators": Ours(True, "its depthwise convolutions have no binary operator"),
+        "train.epochs": Ours(600, darts),
+        "train.batch_size": Ours(96, darts),
+    }  # fmt: skip
+
+
 def cibcnn(network: dict[str, Any], edges: int, thresholds: dict[str, Any]) -> dict[str, Any]:
     """CI-BCNN on CIFAR-10, "implementation details"."""
     details, code, text = "implementation details", "the authors' code", "the paper does not give it"
@@ -235,6 +283,11 @@ PRESETS = {
     ("bsn_cnf_segmentation", "paper"): bsn(
         _cnf(9, 64), cost="multiply_adds", limit=15000, epochs=200, drops=[130], data=PARTS
     ),
+    **{
+        (f"{method}_cifar10", f"imagenet_{size}" if size else "paper"): cells(tangent=tangent, imagenet=size)
+        for method, tangent in (("dcpnas", True), ("cpnas", False))
+        for size in ("", "s", "m", "l")
+    },
     ("cibcnn_resnet20", "paper"): cibcnn(
         RESNET20, 1008, {"baselines.thresholds": Ours(True, "what so many parameters do without a search")}
     ),

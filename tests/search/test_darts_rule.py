@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tfbnas.search.darts import NONE, close, entropy, nodes_of
+from tfbnas.search.darts import NONE, close, collapsing, entropy, nodes_of
 
 CANDIDATES = ("identity", NONE, "conv", "pool")
 EDGES = tuple(f"normal/node{node}/from{source}" for node in (2, 3, 4) for source in range(node))
@@ -55,3 +55,15 @@ def test_equal_edges_are_taken_in_their_order():
 
 def test_entropy_in_bits():
     np.testing.assert_allclose(entropy(np.array([[0.5, 0.5, 0, 0], [0.25] * 4, [1, 0, 0, 0]])), [1, 2, 0])
+
+
+@pytest.mark.parametrize(
+    ("operations", "expected"),
+    [
+        (["identity", "conv", "conv", NONE, NONE], False),
+        (["identity", "conv", "identity", "pool", NONE], True),
+        ([NONE], False),
+    ],
+)
+def test_cells_collapse_when_half_of_what_is_kept_are_identities(operations, expected):
+    assert collapsing(operations) is expected

@@ -54,13 +54,17 @@ def binary_convolution(tensor: Any, kernel: np.ndarray, *, name: str, **options:
     return output
 
 
+def _of_window(layer: Any) -> dict[str, Any]:
+    return {"strides": layer.strides, "dilation_rate": layer.dilation_rate}
+
+
 def _step(call: Call, deployment: Deployment) -> Any:
     return deployment.read(call, Carried(-1, deployment.thresholds[call.name]))
 
 
 def _zero_one_convolution(call: Call, deployment: Deployment) -> Any:
     kernel = -deployment.kernels[call.name]
-    return binary_convolution(deployment.tensor(call), kernel, name=call.name, strides=call.layer.strides)
+    return binary_convolution(deployment.tensor(call), kernel, name=call.name, **_of_window(call.layer))
 
 
 def _zero_one_dense(call: Call, deployment: Deployment) -> Any:
@@ -81,7 +85,7 @@ def _sign_convolution(call: Call, deployment: Deployment) -> Any:
         )
     # The convolution takes the sign itself; that of a sign is the sign.
     tensor = deployment.read(call.writers[0] if writer is call.writers[0] else call)
-    return binary_convolution(tensor, kernel_of_signs(call.layer), name=call.name, strides=call.layer.strides)
+    return binary_convolution(tensor, kernel_of_signs(call.layer), name=call.name, **_of_window(call.layer))
 
 
 def _float_convolution(call: Call, deployment: Deployment) -> Any:
@@ -89,11 +93,11 @@ def _float_convolution(call: Call, deployment: Deployment) -> Any:
     copy = tf.keras.layers.Conv2D(
         layer.filters,
         layer.kernel_size,
-        strides=layer.strides,
         padding="same",
         use_bias=False,
         name=call.name,
         dtype="float32",
+        **_of_window(layer),
     )
     output = copy(deployment.read(call))
     copy.set_weights(layer.get_weights())

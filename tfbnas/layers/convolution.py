@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import larq as lq
+import numpy as np
 import tensorflow as tf
 
+from tfbnas.errors import UserError
 from tfbnas.layers.arguments import drop_fixed
 from tfbnas.layers.convolving import convolve
 from tfbnas.layers.quantizers import StandardizedSign
@@ -14,7 +16,6 @@ _FIXED = {
     "padding": ("same",),
     "use_bias": (False,),
     "data_format": ("channels_last", None),
-    "dilation_rate": (1, (1, 1), [1, 1]),
     "groups": (1,),
     "activation": (None, "linear"),
     "kernel_regularizer": (None,),
@@ -28,6 +29,12 @@ class _SizedConvolution(OpenLayer):
     def __init__(self, filters, kernel_size, strides=1, **kwargs):
         drop_fixed(type(self).__name__, kwargs, _FIXED)
         filters = checked_channels(filters, kwargs.get("name") or type(self).__name__)
+        dilation = kwargs.get("dilation_rate", 1)
+        if np.max(strides) > 1 and np.max(dilation) > 1:
+            raise UserError(
+                f"Expected `strides` or `dilation_rate` of {type(self).__name__} to be 1. Received: strides={strides}, "
+                f"dilation_rate={dilation}; leave out pixels in front of the layer instead."
+            )
         super().__init__(
             static_size(filters) or 1,
             kernel_size,
@@ -47,7 +54,7 @@ class _SizedConvolution(OpenLayer):
 
     def convolve(self, inputs, kernel):
         kernel = pad_to_layout(kernel, self._dimensions)
-        return convolve(inputs, tf.cast(kernel, inputs.dtype), self.strides)
+        return convolve(inputs, tf.cast(kernel, inputs.dtype), self.strides, self.dilation_rate)
 
     def compute_output_shape(self, input_shape):
         height, width = (
@@ -65,6 +72,7 @@ class FloatConv2D(_SizedConvolution, tf.keras.layers.Conv2D):
       filters: Output channels, an integer or an OpenWidth.
       kernel_size: Integer or pair.
       strides: Integer or pair. Default: 1.
+      dilation_rate: Integer or pair; above 1 the strides must be 1. Default: 1.
     """
 
     def __init__(self, filters, kernel_size, strides=1, **kwargs):
@@ -88,6 +96,7 @@ class BinaryConv2D(_SizedConvolution, lq.layers.QuantConv2D):
       strides: Integer or pair. Default: 1.
 
     Keyword Args:
+      dilation_rate: Integer or pair; above 1 the strides must be 1. Default: 1.
       kernel_quantizer: Larq quantiser. Default: `StandardizedSign()`.
     """
 
@@ -115,6 +124,7 @@ class SignConv2D(_SizedConvolution, lq.layers.QuantConv2D):
       filters: Output channels, an integer or an OpenWidth. Channels of the input that a mask weighs count so much less.
       kernel_size: Integer or pair.
       strides: Integer or pair. Default: 1.
+      dilation_rate: Integer or pair; above 1 the strides must be 1. Default: 1.
       kernel_quantizer: Larq quantiser. Default: "ste_sign".
       kernel_constraint: Keras constraint. Default: "weight_clip", to -1 .. +1.
     """
@@ -134,12 +144,14 @@ class SignConv2D(_SizedConvolution, lq.layers.QuantConv2D):
             kernel *= tf.cast(channels.mask(), kernel.dtype)[:, None]
         kernel = tf.cast(pad_to_layout(kernel, self._dimensions), inputs.dtype)
         padded = tf.pad(inputs, self._margins(inputs), constant_values=tf.ones((), inputs.dtype))
-        return tf.nn.conv2d(padded, kernel, self.strides, "VALID")
+        return tf.nn.convolution(padded, kernel, self.strides, "VALID", dilations=self.dilation_rate)
 
     def _margins(self, inputs):
         """Pixels in front and behind that "same" adds, for each axis."""
         margins = [[0, 0]]
-        for axis, (window, stride) in enumerate(zip(self.kernel_size, self.strides, strict=True), 1):
+        sizes = zip(self.kernel_size, self.strides, self.dilation_rate, strict=True)
+        for axis, (taps, stride, dilation) in enumerate(sizes, 1):
+            window = (taps - 1) * dilation + 1
             size = tf.shape(inputs)[axis] if inputs.shape[axis] is None else inputs.shape[axis]
             total = tf.maximum(0, (-(-size // stride) - 1) * stride + window - size)
             margins.append([total // 2, total - total // 2])

@@ -19,14 +19,19 @@ Padding = Sequence[Sequence[int]]
 FilterGradient = Callable[[tf.Tensor, tf.Tensor, Sequence[int], Sequence[int], Padding], tf.Tensor]
 
 
-def convolve(inputs: tf.Tensor, kernel: tf.Tensor, strides: Sequence[int]) -> tf.Tensor:
+def convolve(
+    inputs: tf.Tensor, kernel: tf.Tensor, strides: Sequence[int], dilations: Sequence[int] = (1, 1)
+) -> tf.Tensor:
     """`tf.nn.conv2d(inputs, kernel, strides, "SAME")`, with the same gradients up to the order of their sums.
 
     Args:
       inputs: `[batch, height, width, channels]`.
       kernel: `[height, width, channels, filters]` of the same dtype.
       strides: Of height and width.
+      dilations: Of height and width. Default: none.
     """
+    if max(dilations) > 1:  # on a CPU the gradients of conv2d know no dilation, those of convolution do
+        return tf.nn.convolution(inputs, kernel, strides, "SAME", dilations=dilations)
     filter_gradient = _fastest(inputs, kernel, strides)
     if filter_gradient is None:
         return tf.nn.conv2d(inputs, kernel, strides, "SAME")

@@ -156,7 +156,7 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
     """
 
     def __init__(self, filters, kernel_size, strides=1, *, edges: Any = (), influence_unit=0.01, levels=2, **kwargs):
-        drop_fixed(type(self).__name__, kwargs, {"pad_values": (1.0,)})
+        drop_fixed(type(self).__name__, kwargs, {"pad_values": (1.0,), "dilation_rate": (1, (1, 1), [1, 1])})
         kwargs.setdefault("kernel_initializer", "he_normal")
         kwargs["dtype"] = "float32"
         input_quantizer = kwargs.pop("input_quantizer", None) or "ste_sign"

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfbnas.architecture import Architecture, require_architecture
 from tfbnas.errors import UserError, nearest
+from tfbnas.networks.cells import cells
 from tfbnas.networks.choices import Kind, Module, kind_of
 from tfbnas.networks.cnf import cnf, cnf_graph
 from tfbnas.networks.graph import NetworkGraph
@@ -30,6 +31,7 @@ _BUILDERS: dict[str, Builder] = {
     "vgg11": vgg11,
     "resnet_fabric": resnet_fabric,
     "cnf": cnf,
+    "cells": cells,
     "resnet20": resnet20,
     "vgg_small": vgg_small,
 }

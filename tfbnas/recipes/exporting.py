@@ -29,14 +29,17 @@ def export_stage(context: Context, task: Training) -> None:
     def work() -> Mapping[str, Any]:
         settings = context.settings.export
         images, labels = context.images.test.images(settings.images)
+        model = trained(alone, task)
+        allow = [layer.name for layer in model.layers] if settings.float_operators else []
         result = export(
-            trained(alone, task),
+            model,
             context.run.path,
             images=images,
             labels=labels,
             input=settings.input,
             class_names=context.images.class_names,
             tolerance=settings.tolerance,
+            allow=allow,
         )
         budget = context.settings.budget
         tables = [budget.device] if "latency" in budget.limits else []

@@ -55,6 +55,21 @@ class ModuleBaselines:
 
 
 @dataclass
+class CellBaselines:
+    """Networks that are trained beside the searched one, for comparison.
+
+    Attributes:
+      plain: Whether the cells are in which every node reads both inputs through 3x3 convolutions.
+    """
+
+    plain: bool = True
+
+    def without_common(self) -> CellBaselines:
+        """Without the networks that are the same whatever the budget: a sweep trains them once."""
+        return CellBaselines(plain=False)
+
+
+@dataclass
 class GraphBaselines:
     """Networks that are trained beside the searched one, for comparison, all from scratch as `train` says.
 
@@ -267,12 +282,40 @@ class SegmentationSettings(CnfSettings):
     segmentation: ClassVar[bool] = True
 
 
+@dataclass
+class CellsSettings(NetworkSettings):
+    """The network that is searched: normal and reduction cells.
+
+    Attributes:
+      depth: Number of cells.
+      channels: Of a node in the first cells, a multiple of 16; doubled by each of the two reduction cells.
+      nodes: Of a cell, each with an edge from both inputs and every node in front of it.
+      operations: deployable (what Larq Compute Engine runs in binary), or paper (with depthwise convolutions).
+      binarisation: zero_alpha ({0, alpha} activations, standardised kernels) or sign (both -1 and +1).
+    """
+
+    family: str = "cells"
+    depth: int = 8
+    channels: int = 16
+    nodes: int = 4
+    operations: Literal["deployable", "paper"] = "deployable"
+    binarisation: Binarisation = "zero_alpha"
+
+    baselines: ClassVar[type] = CellBaselines
+
+    def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        if not self.is_own:
+            return super().references()
+        return {"plain": ("cells of 3x3 convolutions", self.builder_options())}
+
+
 FAMILIES: dict[str, type[NetworkSettings]] = {
     "resnet18": ResNet18Settings,
     "vgg11": Vgg11Settings,
     "resnet_fabric": FabricSettings,
     "cnf": CnfSettings,
     "cnf_segmentation": SegmentationSettings,
+    "cifar10": CellsSettings,
     "resnet20": ResNet20Settings,
     "vgg_small": VggSmallSettings,
 }

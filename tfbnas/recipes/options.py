@@ -102,11 +102,14 @@ class ExportSettings:
       images: Test images on which the exported model must agree with the trained one.
       tolerance: Largest relative error of the logits.
       input: What the files take: pixels 0..255, which they scale themselves, or normalised images in [-1, 1].
+      float_operators: Whether binary layers without a binary operator may run in float, for instance depthwise
+        convolutions; false refuses to export them.
     """
 
     images: int = 256
     tolerance: float = 1e-4
     input: Literal["pixels", "normalised"] = "pixels"
+    float_operators: bool = False
 
     def check(self) -> None:
         require_positive("export", images=self.images, tolerance=self.tolerance)

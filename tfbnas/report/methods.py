@@ -56,6 +56,7 @@ class Method:
       published: The paper's results for the run's network and data.
       table: Where in the paper they are, for instance "table 1".
       remarks: Sentences on how to read them beside the run's results.
+      doubts: Sentences on what looks wrong with a search, also while it goes on.
     """
 
     label: str = ""
@@ -69,6 +70,7 @@ class Method:
     published: Callable[[Run], Sequence[Published]] = _nothing
     table: str = ""
     remarks: Callable[[Run], Sequence[str]] = _nothing
+    doubts: Callable[[Run], Sequence[str]] = _nothing
 
     @property
     def epoch(self) -> str:

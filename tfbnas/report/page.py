@@ -11,7 +11,7 @@ import jinja2
 
 import tfbnas
 from tfbnas.files import write_text
-from tfbnas.report import choices, deploying, exported, fabric, history, latency, summary, trained, widths
+from tfbnas.report import cells, choices, deploying, exported, fabric, history, latency, summary, trained, widths
 from tfbnas.report.figure import Figure, Plot, plots
 from tfbnas.report.methods import Method, Published, method_named
 from tfbnas.report.reading import Run, read
@@ -48,7 +48,7 @@ def write(run_directory: Path) -> Path:
 
 def figures(run: Run, method: Method) -> list[Figure]:
     """The figures of a search: those of every method, with what the method says of them, and its own."""
-    shared = [*fabric.figures(run), *widths.figures(run, method), *choices.figures(run, method)]
+    shared = [*fabric.figures(run), *cells.figures(run), *widths.figures(run, method), *choices.figures(run, method)]
     found = [*shared, *method.figures(run), *history.costs(run, method), *history.numbers(run, method)]
     found += choices.candidates(run, method)
     more = method.captions
@@ -98,6 +98,7 @@ def _render(run: Run, method: Method, published: Sequence[Published], plots: dic
             snippets=deploying.snippets(run),
             measured=latency.facts(run),
             warnings=latency.warnings(run),
+            doubts=list(method.doubts(run)),
             times=latency.by_kind(run),
             time_notes=latency.notes(run),
             commands=summary.commands(run),

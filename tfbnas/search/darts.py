@@ -5,11 +5,12 @@ Source: Liu, Simonyan & Yang, "DARTS: Differentiable Architecture Search", ICLR 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 NONE = "none"
+IDENTITY = "identity"
 
 
 def nodes_of(edges: Sequence[str]) -> dict[str, list[str]]:
@@ -49,3 +50,13 @@ def entropy(probabilities: np.ndarray) -> np.ndarray:
     """Of each distribution along the last axis, in bits."""
     p = np.asarray(probabilities, np.float64)
     return -np.sum(p * np.log2(np.where(p > 0, p, 1.0)), axis=-1)
+
+
+def collapsing(operations: Iterable[str]) -> bool:
+    """Whether cells have begun to collapse: half of their edges, or more, have become identities.
+
+    Args:
+      operations: Of all edges; those with "none" do not count.
+    """
+    kept = [operation for operation in operations if operation != NONE]
+    return bool(kept) and 2 * kept.count(IDENTITY) >= len(kept)

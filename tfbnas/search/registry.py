@@ -38,11 +38,15 @@ _DMS = "DMS: Differentiable Dimension Search for Binary Neural Networks"
 _BSN = "Veniat & Denoyer, Learning Time/Memory-Efficient Deep Architectures with Budgeted Super Networks, CVPR 2018"
 _CIBCNN = "Wang et al., Learning Channel-wise Interactions for Binary Convolutional Neural Networks, CVPR 2019"
 _RANDOM = "Li & Talwalkar, Random Search and Reproducibility for Neural Architecture Search, UAI 2019"
+_DCP = "Li et al., DCP-NAS: Discrepant Child-Parent Neural Architecture Search for 1-bit CNNs, IJCV 2023"
+_CP = "Zhuo et al., CP-NAS: Child-Parent Neural Architecture Search for 1-bit CNNs, IJCAI 2020"
 
 METHODS: dict[str, Method] = {
     "dms": Method("dms", "DMS", "Differentiable dimension search", _DMS),
     "bsn": Method("bsn", "BSN", "Budgeted super networks", _BSN),
     "cibcnn": Method("cibcnn", "CIBCNN", "Channel-wise interactions", _CIBCNN),
     "random": Method("random", "Random", "Random search", _RANDOM),
+    "dcpnas": Method("dcpnas", "DCPNAS", "Discrepant child-parent search", _DCP),
+    "cpnas": Method("cpnas", "CPNAS", "Child-parent search", _CP),
 }
 """All methods. A new one adds one line."""

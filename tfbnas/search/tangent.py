@@ -183,3 +183,29 @@ def hessian_product(value_of: Callable[[tf.Tensor], tf.Tensor], alpha: tf.Tensor
             value = value_of(alpha)
         along = tf.reduce_sum(inner.gradient(value, alpha) * vector)
     return outer.gradient(along, alpha, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+
+def hessian(
+    form: str,
+    rows: tf.Tensor,
+    logits_of: Callable[[tf.Tensor], tf.Tensor],
+    agreement_of: Callable[[tf.Tensor], tf.Tensor],
+    alpha: tf.Tensor,
+) -> Product:
+    """The product of what stands for H_G, with its sign.
+
+    Args:
+      form: "per_sample" or "sampled" (other rows), "diagonal", "gauss_newton", or "exact".
+      rows: Gradients of the examples, for the forms that are made of them.
+      logits_of: As in `jacobian_product`.
+      agreement_of: The mean G, for the exact form.
+      alpha: Where both are taken.
+    """
+    forms: dict[str, Product] = {
+        "per_sample": lambda vector: -per_sample_product(rows, vector),
+        "sampled": lambda vector: -per_sample_product(rows, vector),
+        "diagonal": lambda vector: -diagonal_product(rows, vector),
+        "gauss_newton": lambda vector: -gauss_newton_product(logits_of, alpha, vector),
+        "exact": lambda vector: hessian_product(agreement_of, alpha, vector),
+    }
+    return forms[form]
