@@ -70,7 +70,8 @@ def _stairs(layer: InteractedConv2D, bitcounts: Any, name: str, *, in_blocks: bo
         first = tf.keras.layers.Conv2D(len(scale), 1, **plain)
         kernel = np.zeros([1, 1, channels, len(scale)])
         kernel[0, 0, found.teachers, np.arange(len(scale))] = scale
-    numbers = tf.math.floor(_with(first, kernel, offset)(bitcounts), name=f"{name}_stairs")
+    numbers = tf.math.floor(_with(first, kernel, offset)(bitcounts))
+    numbers._keras_history.layer._name = f"{name}_stairs"  # Keras counts the layers that it makes of functions
     parts = groups(layer) if in_blocks else 1
     # A convolution in groups has the weights of each output's own group only.
     inside = len(scale) // parts
