@@ -80,17 +80,22 @@ METHODS = [
         CNF,
     ),
     Row("random", {"candidates": 3, "learning_rate": 0.05}, Budget(Memory(), 1200.0), "test-two-layers"),
-    Row("dcpnas", {"epochs": 3, **MOVING}, Budget(Memory(), 850.0), "cells", CELLS),
-    # The same class with other defaults.
+    # The weekly workflow runs these: a step of them takes half a minute to trace.
     pytest.param(
+        Row("dcpnas", {"epochs": 3, **MOVING}, Budget(Memory(), 850.0), "cells", CELLS), marks=pytest.mark.slow
+    ),
+    pytest.param(  # the same class with other defaults
         Row("cpnas", {"epochs": 3, **MOVING}, Budget(Memory(), 850.0), "cells", CELLS), marks=pytest.mark.slow
     ),
-    Row(
-        "cibcnn",
-        {"epochs": 3, "warm_up_epochs": 0, "interval": 1, "rollouts": 2, "rollout_steps": 2, **MOVING},
-        Budget(Memory(), 1e6),
-        "resnet20",
-        {"base": 4, "n": 1},
+    pytest.param(
+        Row(
+            "cibcnn",
+            {"epochs": 3, "warm_up_epochs": 0, "interval": 1, "rollouts": 2, "rollout_steps": 2, **MOVING},
+            Budget(Memory(), 1e6),
+            "resnet20",
+            {"base": 4, "n": 1},
+        ),
+        marks=pytest.mark.slow,
     ),
 ]
 

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-(BUILDER,) = re.findall(r"```python\n([^`]*def small.*?)\n\ntfbnas.register", README, re.DOTALL)
+(BUILDER,) = re.findall(r"```python\n([^`]*def small[^`]*)```", README)
 
 
 def test_from_a_folder_to_a_prediction_without_tfbnas(command, start, tmp_path):

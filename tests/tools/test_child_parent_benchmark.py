@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_step_stands_beside_that_of_darts(run_tool):
     lines, result = run_tool("benchmark_child_parent.py", "--tiny", "--precision", "float32")

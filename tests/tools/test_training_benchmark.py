@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROWS = ["tfbnas-bfloat16", "tfbnas-float32", "larq", "larq-zeros", "torch", "torch-bfloat16"]
 BOUNDS = ["bound-float32", "bound-bfloat16"]
 

@@ -62,7 +62,7 @@ class Flips(tf.keras.callbacks.Callback):
         if place == 0:
             self._before = steps, self._signs()
         elif self._before is not None and steps == self._before[0] + 1:
-            self._shares.append(float(_changed(self._before[1], self._signs())))
+            self._shares.append(_share(self._before[1], self._signs()))
             self._before = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -70,9 +70,12 @@ class Flips(tf.keras.callbacks.Callback):
             logs["flips"] = sum(self._shares) / len(self._shares)
 
 
+def _share(before: list[tf.Tensor], now: list[tf.Tensor]) -> float:
+    # Divided here: TensorFlow rounds a division by a constant in another way than one by a shape that it learns later.
+    return int(_changed(before, now)) / sum(int(tf.size(one)) for one in now)
+
+
 @tf.function(reduce_retracing=True)
 def _changed(before: list[tf.Tensor], now: list[tf.Tensor]) -> tf.Tensor:
-    pairs = [tf.cast(tf.not_equal(old, new), tf.float32) for old, new in zip(before, now, strict=True)]
-    return tf.add_n([tf.reduce_sum(pair) for pair in pairs]) / tf.cast(
-        tf.add_n([tf.size(p) for p in pairs]), tf.float32
-    )
+    pairs = zip(before, now, strict=True)
+    return tf.add_n([tf.math.count_nonzero(tf.not_equal(old, new)) for old, new in pairs])

@@ -232,7 +232,7 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
         behind = [[0, 0], [0, 0]]
         if static_size(self.filters) is None:
             behind[1][1] = self.filters.layout() - self.filters.size
-        rows = tf.reshape(features, [-1, features.shape[-1]])
+        rows = tf.reshape(features, [-1, tf.shape(weights)[0]])  # what is computed beside has no static shape
         return float(self.unit) * tf.reshape(tf.matmul(rows, tf.pad(weights, behind)), tf.shape(bitcounts))
 
     def _of_some(self, bitcounts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
