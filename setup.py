@@ -29,7 +29,7 @@ REQUIREMENTS = [
     "matplotlib>=3.8",
     "jinja2>=3.1",
 ]
-TEST_REQUIREMENTS = ["pytest>=8", "pytest-xdist>=3.5", "ruff==0.17.*", "mypy==2.4.*", "types-PyYAML", "pre-commit>=3"]
+TEST_REQUIREMENTS = ["pytest>=8", "pytest-xdist>=3.8", "ruff==0.17.*", "mypy==2.4.*", "types-PyYAML", "pre-commit>=3"]
 DOCS_REQUIREMENTS = ["mkdocs>=1.6,<2", "mkdocstrings[python]>=1"]
 
 setup(

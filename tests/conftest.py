@@ -20,6 +20,17 @@ from tfbnas.layers import BatchNormalization, Dense, blocks
 from tfbnas.layers.convolution import FloatConv2D
 from tfbnas.networks import register
 
+_LONG = {
+    *("test_distribution", "test_bsn_run", "test_dms_run", "test_cibcnn_run", "test_readme"),
+    *("test_user_path", "test_cibcnn", "test_dcpnas", "test_methods", "test_networks"),
+    *("test_sweep", "test_search_stage", "test_search_benchmark", "test_interaction_policy"),
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take half a minute or more come first: else one worker has the last of them while the others wait."""
+    items.sort(key=lambda item: item.path.stem not in _LONG)
+
 
 def small_network(choose, *, input_shape=(8, 8, 3), classes=4, binarisation="zero_alpha"):
     """All that the families are made of, small: a pool in front of normalisation, both kinds of residual block.

@@ -69,7 +69,7 @@ def test_a_run_leaves_everything_that_is_promised(run_directory, arguments, star
     assert networks.build(found).output_shape == (None, 2)
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [pytest.param(7, marks=pytest.mark.slow)])
 def test_killed_again_and_again_it_comes_out_the_same(
     run_directory, arguments, kill_again_and_again, results, tmp_path, kills
 ):

@@ -34,7 +34,19 @@ def test_the_grid_begins_with_the_largest_budget_and_only_that_trial_trains_what
     [([], "budget.memory", "MiB"), (["--budget.cost", "latency"], "budget.latency", "ms")],
 )
 def test_the_recipe_says_which_setting_is_the_budget(options, name, unit):
-    sweep = parse(["dms_vgg11", "--budgets", "2", "3", *options, "--baselines.equal_memory", "true"])
+    sweep = parse(
+        [
+            "dms_vgg11",
+            "--budgets",
+            "2",
+            "3",
+            *options,
+            "--baselines.equal_memory",
+            "true",
+            "--baselines.ratios",
+            "[1.0]",
+        ]
+    )
     assert sweep.trials[0].options == {name: 3.0, "budget.penalty_weight": 0.3}
     # The network of equal memory is another one in each trial.
     assert sweep.trials[1].options == {name: 2.0, "budget.penalty_weight": 0.3, "baselines.ratios": []}

@@ -41,6 +41,7 @@ def test_bsn_step():
         assert row[8] == pytest.approx([row[way][0] / row[3][0] for way in (6, 7)], rel=0.05) and min(row[8]) > 0
 
 
+@pytest.mark.slow
 def test_interactions():
     about, head, *rows = run("benchmark_interactions.py", "--tiny", "--precision", "float32")
     assert about == "resnet20, 1008 edges, float32; 4 images of 8x8 in a step"

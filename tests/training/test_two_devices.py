@@ -11,6 +11,8 @@ import pytest
 
 import tfbnas
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(__file__).with_name("two_devices.py")
 
 
