@@ -22,7 +22,7 @@ def mean_iou(classes: int) -> tf.keras.metrics.MeanIoU:
 
 
 def evaluate(network: tf.keras.Model, split: Split, *, batch_size: int = 500) -> dict[str, float]:
-    """Measures a network on all images of a split. The network is compiled anew.
+    """Measures a network on all images of a split. One that classifies pixels is compiled anew.
 
     Args:
       network: From images to logits `[batch, classes]`, or `[batch, height, width, classes]` for segmentation.
@@ -33,13 +33,13 @@ def evaluate(network: tf.keras.Model, split: Split, *, batch_size: int = 500) ->
     Returns:
       "accuracy", the fraction of images, or of pixels, that are classified correctly, and for segmentation "mean_iou".
     """
-    measures: list = ["accuracy"]
-    if len(network.output_shape) == 4:
-        measures.append(mean_iou(network.output_shape[-1]))
+    if len(network.output_shape) == 2:
+        return {"accuracy": float(correct(network, split, batch_size=batch_size).mean())}
+    measures = ["accuracy", mean_iou(network.output_shape[-1])]
     network.compile(metrics=measures, loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     batches = split.epoch(0, _fitting(split, batch_size), shuffle=False)
     found = network.evaluate(batches, verbose=0, return_dict=True)
-    return {name: float(found[name]) for name in ("accuracy", "mean_iou") if name in found}
+    return {name: float(found[name]) for name in ("accuracy", "mean_iou")}
 
 
 def correct(network: tf.keras.Model, split: Split, *, batch_size: int = 500) -> np.ndarray:

@@ -76,3 +76,7 @@ UNITS: dict[str, Unit] = {
     "edges": Unit("edges"),
 }
 """The unit of each cost that has a name in the settings."""
+
+
+SPENT = 0.97
+"""The share of a budget from which on it counts as used."""

@@ -69,13 +69,13 @@ def test_a_run_leaves_everything_that_is_promised(run_directory, arguments, star
     assert networks.build(found).output_shape == (None, 2)
 
 
-@pytest.mark.parametrize("kills", [pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_killed_again_and_again_it_comes_out_the_same(
-    run_directory, arguments, kill_again_and_again, results, tmp_path, kills
+    run_directory, arguments, kill_again_and_again, results, tmp_path
 ):
     assert (run_directory / "report.html").exists(), "needs the undisturbed run of the test above"
     again = [sys.executable, "-m", "tfbnas.recipes.bsn_resnet_fabric", *arguments(tmp_path / "run")]
-    kill_again_and_again(again, tmp_path / "run", kills)
+    kill_again_and_again(again, tmp_path / "run", 7)
     assert results(tmp_path / "run") == results(run_directory)
 
 

@@ -156,8 +156,8 @@ def uncertainty(run: Run) -> str:
     for one in sorted(run.trainings, key=lambda one: one is not run.searched):
         if "accuracy" in one.test and one.test_images and classified(run) == "images":
             said = [
-                f"On the same images {one.label} has {_signed(gain.points)} percentage points over "
-                f"“{gain.other.label}” ({gain.interval})."
+                f"On the same images {one.label} has {abs(gain.points):.1f} percentage points "
+                f"{'more' if gain.points >= 0 else 'less'} than “{gain.other.label}” ({gain.interval})."
                 for gain in gains(run)
                 if gain.difference
             ]

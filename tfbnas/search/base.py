@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import tensorflow as tf
@@ -310,6 +311,15 @@ class Search(tf.keras.Model):
             initial_epoch=initial_epoch,
             verbose=0,
         )
+
+    @contextlib.contextmanager
+    def _holding(self, name: str, value: Any) -> Iterator[None]:
+        """Inside, the attribute `name` is `value`, which layers read in a forward pass; outside it is None."""
+        setattr(self, name, value)
+        try:
+            yield
+        finally:
+            setattr(self, name, None)
 
     def call(self, inputs, training=None):
         return self.network(inputs, training=training)

@@ -148,16 +148,13 @@ class BSN(Search):
         are closed one after another until it does not, so that what is delivered fits. With `fill_budget` the gates
         with the most probability for their cost are then opened while they fit.
         """
-        return self._closed(self.closing(self._probabilities()))
+        return self.priced.closed(self.priced.kept(self.closing(self._probabilities())))
 
     def unspent(self) -> str:
         return self.closing.unspent(self._probabilities())
 
     def _probabilities(self) -> np.ndarray:
         return tf.sigmoid(self.logits).numpy()
-
-    def _closed(self, gates: np.ndarray) -> Architecture:
-        return self.priced.closed(self.priced.kept(gates))
 
     def costs(self, draws: int = 64) -> list[float]:
         """Expected cost of each budget, as the mean over fresh draws."""
@@ -304,14 +301,9 @@ class BSN(Search):
         assert self._kept is not None
         return self._kept[:, index]
 
-    @contextlib.contextmanager
-    def _sampled(self, kept: tf.Tensor) -> Iterator[None]:
+    def _sampled(self, kept: tf.Tensor) -> contextlib.AbstractContextManager[None]:
         """Inside, the network's gates are `kept`, float32 `[groups, gates]`."""
-        self._kept = kept
-        try:
-            yield
-        finally:
-            self._kept = None
+        return self._holding("_kept", kept)
 
     def _prune(self, gates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         try:

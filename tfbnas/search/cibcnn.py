@@ -15,7 +15,7 @@ Deviations from the paper and its release:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +38,7 @@ from tfbnas.search.interaction_prices import Prices
 from tfbnas.search.interactions import Blocks
 from tfbnas.search.losses import loss_of_each
 from tfbnas.search.reinforce import leave_one_out
+from tfbnas.search.warm_up import WarmUpEpochs
 from tfbnas.training import learning_rates, weight_optimizer
 
 _MEANS = ["loss", "accuracy", "reward", "active", "idle"]
@@ -320,25 +321,13 @@ class CIBCNN(Search):
         graphs = self.graphs.value() if self._present is None else self._present
         return self.blocks.matrix(graphs[layer], layer)
 
-    @contextlib.contextmanager
-    def _with(self, graphs: tf.Tensor) -> Iterator[None]:
+    def _with(self, graphs: tf.Tensor) -> contextlib.AbstractContextManager[None]:
         """Inside, the network has these graphs."""
-        self._present = graphs
-        try:
-            yield
-        finally:
-            self._present = None
+        return self._holding("_present", graphs)
 
 
-class _Epochs(tf.keras.callbacks.Callback):
+class _Epochs(WarmUpEpochs):
     """Ends the warm-up; gives the logs the edges and their density."""
-
-    def __init__(self, warm_up_epochs: int):
-        super().__init__()
-        self.warm_up_epochs = warm_up_epochs
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.model.warm.assign(epoch < self.warm_up_epochs)
 
     def on_epoch_end(self, epoch, logs=None):
         edges = int(np.count_nonzero(self.model.graphs.numpy()))

@@ -11,13 +11,11 @@ import numpy as np
 from tfbnas.networks.graph import NetworkGraph
 from tfbnas.networks.pruning import Bits
 from tfbnas.search.priced_graph import PricedGraph
+from tfbnas.units import SPENT
 
 _EXCHANGES = 100
 """How many exchanges are priced at most before none is made."""
 _ROUNDS, _PATHS, _PAIRED = 4, 20, 60
-
-SPENT = 0.97
-"""The share of a budget from which on it counts as used."""
 
 Way = frozenset[int]
 """Gates that are closed and, opened together, lead from what is kept to what is kept."""

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfbnas.units import SPENT
+
 Prices = Callable[[np.ndarray], np.ndarray]
 """From numbers of channels `[networks, widths]` to costs `[networks, budgets]`, each in its own unit."""
-
-SPENT = 0.97
-"""The share of a budget from which on it counts as used."""
 
 _FACTORS = 256
 _STRIDE = 32

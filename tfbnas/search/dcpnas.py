@@ -27,6 +27,7 @@ from tfbnas.search.dcpnas_settings import Settings
 from tfbnas.search.edges import EdgeSearch
 from tfbnas.search.losses import loss_of_each
 from tfbnas.search.open_operations import in_full_precision, initialise, kernels_of_operations, opened_network
+from tfbnas.search.warm_up import WarmUpEpochs
 from tfbnas.training import binary_kernels, fresh_optimizer, weight_optimizer
 
 _OF_ARCHITECTURE = ("validation_loss", "validation_accuracy", "penalty", "distance", "cosine")
@@ -264,16 +265,15 @@ class DCPNAS(EdgeSearch):
         self.latest_costs.assign(self._expected(tf.nn.softmax(self.alpha), self.offsets))
 
 
-class _Epochs(tf.keras.callbacks.Callback):
+class _Epochs(WarmUpEpochs):
     """Begins and ends the warm-up; gives the logs the condition of the cells."""
 
-    def __init__(self, warm_up_epochs: int):
-        super().__init__()
+    def __init__(self, epochs: int):
+        super().__init__(epochs)
         self._supports_tf_logs = True  # else Keras would wait for the numbers of every step
-        self.warm_up_epochs = warm_up_epochs
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.model.warm.assign(epoch < self.warm_up_epochs)
+        super().on_epoch_begin(epoch, logs)
         self.model.settle()
 
     def on_epoch_end(self, epoch, logs=None):

@@ -22,7 +22,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -234,14 +234,9 @@ class DMS(Search):
     def _mask(self, index: int) -> tf.Tensor:
         return (self._masks or self._all_masks())[index]
 
-    @contextlib.contextmanager
-    def _shared_masks(self) -> Iterator[None]:
+    def _shared_masks(self) -> contextlib.AbstractContextManager[None]:
         """All layers of one forward pass read the same masks, computed once."""
-        self._masks = self._all_masks()
-        try:
-            yield
-        finally:
-            self._masks = None
+        return self._holding("_masks", self._all_masks())
 
     # Between rounds.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -174,14 +174,9 @@ class EdgeSearch(Search):
             images, probabilities if probabilities.shape.rank == 3 else probabilities[None]
         )
 
-    @contextlib.contextmanager
-    def _mixing(self, probabilities: tf.Tensor) -> Iterator[None]:
+    def _mixing(self, probabilities: tf.Tensor) -> contextlib.AbstractContextManager[None]:
         """All operations of a forward pass are weighed by these, `[(batch,) edges, operations]`."""
-        self._probabilities = probabilities
-        try:
-            yield
-        finally:
-            self._probabilities = None
+        return self._holding("_probabilities", probabilities)
 
     def _weights(self, edge: int) -> tf.Tensor:
         if self._probabilities is None:
