@@ -175,6 +175,8 @@ class ResNet20Settings(NetworkSettings):
       binarisation: sign (activations and kernels -1 and +1), or float, which has no interactions.
       levels: K0; the influence of an edge is +-3 to +-(2 K0 + 1). Paper: 2.
       influence_unit: U0, the share of a bitcount's range by which one step corrects. Paper: 0.01.
+      interval_reach: Up to which bitcount the intervals of a teacher divide, in units of sqrt(N0), by which N0
+        independent bits deviate; null for the whole range (paper).
     """
 
     family: str = "resnet20"
@@ -183,6 +185,7 @@ class ResNet20Settings(NetworkSettings):
     binarisation: Literal["sign", "float"] = "sign"
     levels: int = 2
     influence_unit: float = 0.01
+    interval_reach: float | None = None
 
     baselines: ClassVar[type] = GraphBaselines
 
@@ -203,6 +206,8 @@ class VggSmallSettings(NetworkSettings):
       binarisation: sign (activations and kernels -1 and +1), or float, which has no interactions.
       levels: K0; the influence of an edge is +-3 to +-(2 K0 + 1). Paper: 2.
       influence_unit: U0, the share of a bitcount's range by which one step corrects. Paper: 0.01.
+      interval_reach: Up to which bitcount the intervals of a teacher divide, in units of sqrt(N0), by which N0
+        independent bits deviate; null for the whole range (paper).
     """
 
     family: str = "vgg_small"
@@ -210,6 +215,7 @@ class VggSmallSettings(NetworkSettings):
     binarisation: Literal["sign", "float"] = "sign"
     levels: int = 2
     influence_unit: float = 0.01
+    interval_reach: float | None = None
 
     baselines: ClassVar[type] = GraphBaselines
 
