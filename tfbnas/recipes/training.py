@@ -14,6 +14,7 @@ from tfbnas import metrics, paired, training
 from tfbnas.architecture import Architecture
 from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import Memory
+from tfbnas.costs.memory import COUNTINGS
 from tfbnas.data import ImageData
 from tfbnas.recipes.context import Context
 from tfbnas.recipes.options import TrainSettings
@@ -81,7 +82,7 @@ def train_stage(context: Context, task: Training) -> TrainingResult:
             task.order,
             architecture.to_dict(),
             costs=prices(architecture, context.budgets),
-            memory={counting: Memory(counting).of(architecture) for counting in ("paper", "deployed")},
+            memory={counting: Memory(counting).of(architecture) for counting in COUNTINGS},
             epochs=settings.epochs,
             test_images=images.test.size,
             milliseconds=milliseconds(architecture, context.settings.budget.device),
