@@ -48,10 +48,11 @@ def arguments(image_folder):
     return make
 
 
-def test_a_run_leaves_everything_that_is_promised(run_directory, arguments, start):
-    process = start([sys.executable, "-m", "tfbnas.recipes.bsn_resnet_fabric", *arguments(run_directory)])
-    output, _ = process.communicate(timeout=500)
-    assert process.returncode == 0, output
+def test_a_run_leaves_everything_that_is_promised(run_directory, arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        Recipe("bsn_resnet_fabric").main(arguments(run_directory))
+    output, error = capsys.readouterr()
+    assert ended.value.code == 0, error
     expected = "settings.yaml log.jsonl tensorboard checkpoints architecture.json model.keras saved_model model.tflite"
     for name in (*expected.split(), "export.json", "report.html", "plots/architecture.svg", "plots/cost.svg"):
         assert (run_directory / name).exists(), name
@@ -70,13 +71,16 @@ def test_a_run_leaves_everything_that_is_promised(run_directory, arguments, star
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_comes_out_the_same(
-    run_directory, arguments, kill_again_and_again, results, tmp_path
-):
-    assert (run_directory / "report.html").exists(), "needs the undisturbed run of the test above"
-    again = [sys.executable, "-m", "tfbnas.recipes.bsn_resnet_fabric", *arguments(tmp_path / "run")]
-    kill_again_and_again(again, tmp_path / "run", 7)
-    assert results(tmp_path / "run") == results(run_directory)
+def test_killed_again_and_again_it_comes_out_the_same(arguments, start, kill_again_and_again, results, tmp_path):
+    undisturbed, killed = (
+        [sys.executable, "-m", "tfbnas.recipes.bsn_resnet_fabric", *arguments(tmp_path / name)]
+        for name in ("undisturbed", "killed")
+    )
+    process = start(undisturbed)
+    output, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, output
+    kill_again_and_again(killed, tmp_path / "killed", 7)
+    assert results(tmp_path / "killed") == results(tmp_path / "undisturbed")
 
 
 def test_rerunning_a_finished_run_repeats_nothing(run_directory, arguments):
