@@ -15,10 +15,13 @@ from tfbnas.errors import UserError
 
 FORMAT = 2
 
+Form = Literal["binary", "int8"]
+"""In which numbers a network is deployed: bits with float32 beside them, or int8 throughout."""
+
 Role = Literal["searched", "baseline", "reference", "control"]
 """Why a network is trained: it was found ("searched"); it is an ordinary network of the same family ("baseline"); it is
-the network of a paper, or the whole of what was searched ("reference"); it was found by a search that a method is
-compared with ("control")."""
+the network of a paper, the whole of what was searched, or one in other numbers ("reference"); it was found by a search
+that a method is compared with ("control")."""
 
 T = TypeVar("T", bound="Result")
 
@@ -128,7 +131,8 @@ class TrainingResult(Result):
       order: Place in tables and figures, rising.
       architecture: The closed architecture.
       costs: By the names of the search's costs, in their own units.
-      memory: Bytes of the weights by counting, "paper" and "deployed".
+      memory: Bytes of the weights by counting, "paper" and "deployed", and "file", what its file is predicted to take;
+        empty for an int8 network.
       test: On the test images: "accuracy" from 0 to 1, and "mean_iou" for a class for each pixel.
       validation: The same on the images held out; empty for none.
       test_images: How many.
@@ -137,6 +141,10 @@ class TrainingResult(Result):
       seconds: Time of all epochs, over all processes.
       history: One row for each epoch.
       done: False while the training runs.
+      form: In which numbers it is deployed; of an int8 network `test`, `validation` and `correct` are what its file
+        gives, and "float_accuracy" in `test` is the accuracy before it was quantised.
+      file: Bytes of its .tflite file; 0 where none was made.
+      milliseconds: Predicted time of one inference on `budget.device`; 0 where its table says nothing of an operator.
     """
 
     key: str
@@ -154,6 +162,9 @@ class TrainingResult(Result):
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     done: bool = True
+    form: Form = "binary"
+    file: int = 0
+    milliseconds: float = 0.0
 
 
 def cost_keys(count: int) -> list[str]:

@@ -27,10 +27,16 @@ class Row:
 COSTS = [
     Row("memory", Memory, True),
     Row("memory, deployed", lambda: Memory("deployed"), True),
+    Row("memory, file", lambda: Memory("file"), True),
     Row("multiply-adds", MultiplyAdds, True),
     Row("latency", lambda: Latency("pixel1"), False),
 ]
-NETWORKS = {"test-small": ((8, 8, 3), {}), "resnet18": ((32, 32, 3), {"base": 4}), "vgg11": ((32, 32, 3), {"base": 4})}
+NETWORKS = {
+    "test-small": ((8, 8, 3), {}),
+    "resnet18": ((32, 32, 3), {"base": 4}),
+    "vgg11": ((32, 32, 3), {"base": 4}),
+    "quicknet": ((8, 8, 3), {"blocks": [1, 1], "filters": [8, 12]}),
+}
 
 
 @pytest.fixture(params=COSTS, ids=lambda row: row.name)
@@ -154,6 +160,7 @@ def test_more_channels_never_cost_less(row, opened):
 MODULE_COSTS = {
     "memory": Memory,
     "memory, deployed": lambda: Memory("deployed"),
+    "memory, file": lambda: Memory("file"),
     "steps": Distributed,
     "multiply-adds": MultiplyAdds,
     "parameters": Parameters,

@@ -28,6 +28,7 @@ TINY = {
     "export.images": 8,
     "precision": "float32",
 }
+INT8 = {"baselines__int8": "[equal_memory, equal_latency]"}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def arguments(image_folder):
 
 def test_a_run_leaves_everything_that_is_promised(run_directory, arguments, capsys):
     with pytest.raises(SystemExit) as ended:
-        Recipe("bsn_resnet_fabric").main(arguments(run_directory))
+        Recipe("bsn_resnet_fabric").main(arguments(run_directory, **INT8))
     output, error = capsys.readouterr()
     assert ended.value.code == 0, error
     expected = "settings.yaml log.jsonl tensorboard checkpoints architecture.json model.keras saved_model model.tflite"
@@ -68,12 +69,13 @@ def test_a_run_leaves_everything_that_is_promised(run_directory, arguments, caps
     plain = json.loads((run_directory / "stages" / "train-plain.json").read_text())
     assert (plain["label"], plain["role"], plain["costs"]) == ("ResNet-8", "reference", {"steps": 8.0})
     assert networks.build(found).output_shape == (None, 2)
+    assert len(list((run_directory / "int8").iterdir())) == 2
 
 
 @pytest.mark.slow
 def test_killed_again_and_again_it_comes_out_the_same(arguments, start, kill_again_and_again, results, tmp_path):
     undisturbed, killed = (
-        [sys.executable, "-m", "tfbnas.recipes.bsn_resnet_fabric", *arguments(tmp_path / name)]
+        [sys.executable, "-m", "tfbnas.recipes.bsn_resnet_fabric", *arguments(tmp_path / name, **INT8)]
         for name in ("undisturbed", "killed")
     )
     process = start(undisturbed)
@@ -86,7 +88,7 @@ def test_killed_again_and_again_it_comes_out_the_same(arguments, start, kill_aga
 def test_rerunning_a_finished_run_repeats_nothing(run_directory, arguments):
     before = {file: file.stat().st_mtime_ns for file in (run_directory / "stages").iterdir()}
     with pytest.raises(SystemExit) as exit_code:
-        Recipe("bsn_resnet_fabric").main(arguments(run_directory))
+        Recipe("bsn_resnet_fabric").main(arguments(run_directory, **INT8))
     assert exit_code.value.code == 0
     assert before == {file: file.stat().st_mtime_ns for file in (run_directory / "stages").iterdir()}
 
