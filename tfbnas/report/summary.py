@@ -66,7 +66,8 @@ def lead(run: Run, method: Method) -> str:
             used = f"{100 * value / cost.limit:.0f} % of its budget of {amount(cost, cost.limit)}"
             found.append(f"{amount(cost, value)}{model}, {used}")
     text += f" in {' and '.join(found)}" if found else ""
-    text += f"{forms.beside(run)}."
+    beside = forms.beside(run)
+    text = f"{text}{beside}. {forms.won(run)}".rstrip()
     parts: list[str] = []
     for gain in trained.gains(run)[:2]:
         more = "more" if gain.points >= 0 else "less"
@@ -74,7 +75,7 @@ def lead(run: Run, method: Method) -> str:
         memory = f"{mib(gain.other.memory['paper'])} MiB" if "paper" in gain.other.memory else ""
         known = "; ".join(filter(None, (memory, gain.interval)))
         parts.append(f"{points} than “{gain.other.label}”{f' ({known})' if known else ''}")
-    text += f" That is {' and '.join(parts)}." if parts else ""
+    text += f" {'The network found has' if beside else 'That is'} {' and '.join(parts)}." if parts else ""
     unspent = run.search.unspent.replace("`", "") if run.search else ""
     return f"{text} {unspent}".rstrip()
 
