@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tfbnas.paired import Difference
 from tfbnas.report import exported, latency, trained
 from tfbnas.report.figure import Figure
 from tfbnas.report.reading import Run
@@ -67,32 +68,32 @@ def _named(run: Run, key: str) -> TrainingResult | None:
 
 
 def won(run: Run) -> str:
-    """Where int8 wins, in a sentence; "" where it does not, or where no int8 network was trained."""
-    lost = [how for how, points, _ in _compared(run) if points > 0]
+    """Where int8 wins by more than chance, in a sentence; "" where it does not, or no int8 network was trained."""
+    lost = [how for how, points, found in _compared(run) if (found.verdict == "better" if found else points > 0)]
     return f"int8 wins here {' and '.join(lost)}." if lost else ""
 
 
 def verdict(run: Run) -> str:
     """Who wins at the same size and at the same time, in sentences; "" where no int8 network was trained."""
     said = [
-        f"{how} int8 has {abs(points):.1f} points {'more' if points >= 0 else 'less'}{known}"
-        for how, points, known in _compared(run)
+        f"{how} int8 has {abs(points):.1f} points {'more' if points >= 0 else 'less'}"
+        f"{f' ({trained.interval(found)})' if found else ''}"
+        for how, points, found in _compared(run)
     ]
     text = f"{'; '.join(said)}." if said else ""
     text = text[:1].upper() + text[1:]
     return f"{text} So {won(run)} {_from_which_width(run)}".rstrip() if won(run) else text
 
 
-def _compared(run: Run) -> Iterator[tuple[str, float, str]]:
-    """In what an int8 network is equal, by how many points it is better, and the interval of that in brackets."""
+def _compared(run: Run) -> Iterator[tuple[str, float, Difference | None]]:
+    """In what an int8 network is equal, by how many points it is better, and what chance leaves open of that."""
     searched = run.searched
     if searched is None or "accuracy" not in searched.test:
         return
     for key, how in _BESIDE.items():
         if one := _named(run, key):
-            found = trained.paired(one, searched)
             points = 100 * (one.test["accuracy"] - searched.test["accuracy"])
-            yield how, points, f" ({trained.interval(found)})" if found else ""
+            yield how, points, trained.paired(one, searched)
 
 
 def _from_which_width(run: Run) -> str:
