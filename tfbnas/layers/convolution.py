@@ -127,12 +127,22 @@ class SignConv2D(_SizedConvolution, lq.layers.QuantConv2D):
       dilation_rate: Integer or pair; above 1 the strides must be 1. Default: 1.
       kernel_quantizer: Larq quantiser. Default: "ste_sign".
       kernel_constraint: Keras constraint. Default: "weight_clip", to -1 .. +1.
+      activation: None, or "relu", which Larq Compute Engine computes within the convolution. Default: None.
+
+    Raises:
+      UserError: The activation is another one, or another argument has a value that the layer does not work with.
     """
 
-    def __init__(self, filters, kernel_size, strides=1, *, kernel_constraint="weight_clip", **kwargs):
+    def __init__(self, filters, kernel_size, strides=1, *, kernel_constraint="weight_clip", activation=None, **kwargs):
         drop_fixed(type(self).__name__, kwargs, {"input_quantizer": (None,), "pad_values": (1.0,)})
+        if activation not in (None, "linear", "relu"):
+            raise UserError(
+                f'Expected `activation` of {type(self).__name__} to be None or "relu". Received: {activation!r}; put '
+                "another one behind the layer."
+            )
         quantizer = kwargs.pop("kernel_quantizer", None) or "ste_sign"
         super().__init__(filters, kernel_size, strides, **kwargs)
+        self.activation = tf.keras.activations.get(activation)
         self.pad_values = 1.0
         self.kernel_quantizer = lq.quantizers.get_kernel_quantizer(quantizer)
         self.kernel_constraint = tf.keras.constraints.get(kernel_constraint)
@@ -144,7 +154,7 @@ class SignConv2D(_SizedConvolution, lq.layers.QuantConv2D):
             kernel *= tf.cast(channels.mask(), kernel.dtype)[:, None]
         kernel = tf.cast(pad_to_layout(kernel, self._dimensions), inputs.dtype)
         padded = tf.pad(inputs, self._margins(inputs), constant_values=tf.ones((), inputs.dtype))
-        return tf.nn.convolution(padded, kernel, self.strides, "VALID", dilations=self.dilation_rate)
+        return self.activation(tf.nn.convolution(padded, kernel, self.strides, "VALID", dilations=self.dilation_rate))
 
     def _margins(self, inputs):
         """Pixels in front and behind that "same" adds, for each axis."""

@@ -64,22 +64,21 @@ class Interactions(Edges):
 class _Convolutions:
     """Makes the convolutions of a network, binary with interactions or in full precision."""
 
-    def __init__(self, choose, binarisation: str, levels: int, influence_unit: float, thresholds: bool = False):
+    def __init__(self, choose, binarisation: str, *, thresholds: bool = False, **options):
         if binarisation not in ("sign", "float"):
             raise UserError(
                 f'Expected the option `binarisation` of a network with interactions to be "sign" or "float". '
                 f"Received: binarisation={binarisation!r}."
             )
         self.choose, self.binary = choose, binarisation == "sign"
-        self.levels, self.influence_unit, self.thresholds = levels, influence_unit, thresholds
+        self.options, self.thresholds = options, thresholds
 
     def __call__(self, x, channels: int, name: str, strides: int = 1):
-        edges = self.choose(name, Interactions(channels, channels, levels=self.levels))
+        edges = self.choose(name, Interactions(channels, channels, levels=self.options["levels"]))
         if self.thresholds:
             x = ChannelThreshold(name=f"{name}_threshold")(x)
         if self.binary:
-            options = {"levels": self.levels, "influence_unit": self.influence_unit}
-            return InteractedConv2D(channels, 3, strides, edges=edges, name=name, **options)(x)
+            return InteractedConv2D(channels, 3, strides, edges=edges, name=name, **self.options)(x)
         x = tf.keras.layers.ReLU(name=f"{name}_relu")(x)
         return FloatConv2D(channels, 3, strides, name=name)(x)
 
@@ -94,6 +93,7 @@ def resnet20(
     binarisation: str = "sign",
     levels: int = 2,
     influence_unit: float = 0.01,
+    interval_reach: float | None = None,
     thresholds: bool = False,
 ):
     """Three stages of 2 n binary 3x3 convolutions, each with a real shortcut around it; first and last layer float.
@@ -111,13 +111,15 @@ def resnet20(
         under the same names, and no interactions, whatever the choices are. Default: "sign".
       levels: K0. Default 2.
       influence_unit: U0, by which share of N0 one step of a staircase corrects. Default 0.01.
+      interval_reach: Up to which bitcount the intervals divide, in units of sqrt(N0). This is ours. Default: up to N0.
       thresholds: Whether each binary convolution takes the signs of its input at a learned threshold for each channel,
         not at 0. Default: False.
 
     Returns:
       Functional model from images to logits `[batch, classes]`, float32.
     """
-    convolve = _Convolutions(choose, binarisation, levels, influence_unit, thresholds)
+    own = {"levels": levels, "influence_unit": influence_unit, "interval_reach": interval_reach}
+    convolve = _Convolutions(choose, binarisation, thresholds=thresholds, **own)
     inputs = tf.keras.Input(input_shape)
     x = BatchNormalization(name="stem_bn")(FloatConv2D(base, 3, name="stem")(inputs))
     for stage in range(1, 4):
@@ -143,6 +145,7 @@ def vgg_small(
     binarisation: str = "sign",
     levels: int = 2,
     influence_unit: float = 0.01,
+    interval_reach: float | None = None,
 ):
     """Six 3x3 convolutions of base, base, 2, 2, 4, 4 times base channels with three max pools; the first one float.
 
@@ -157,6 +160,7 @@ def vgg_small(
       binarisation: See `resnet20`.
       levels: K0. Default 2.
       influence_unit: U0. Default 0.01.
+      interval_reach: See `resnet20`. Default: up to N0.
 
     Raises:
       UserError: The images are smaller.
@@ -169,7 +173,8 @@ def vgg_small(
             f"Expected images of at least 8x8 pixels for vgg_small, which halves them three times. Received: "
             f"{input_shape[0]}x{input_shape[1]}; scale them (--data.image_size 32)."
         )
-    convolve = _Convolutions(choose, binarisation, levels, influence_unit)
+    own = {"levels": levels, "influence_unit": influence_unit, "interval_reach": interval_reach}
+    convolve = _Convolutions(choose, binarisation, **own)
     inputs = tf.keras.Input(input_shape)
     x = FloatConv2D(base, 3, name="conv1")(inputs)
     x = BatchNormalization(name="bn1")(x)
