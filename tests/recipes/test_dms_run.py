@@ -18,7 +18,8 @@ def command(command):
     return functools.partial(
         command,
         network__family="own_family:network",
-        budget__memory=0.008,
+        budget__memory=0.016,
+        budget__counting="file",
         baselines__int8="[equal_memory, equal_latency]",
     )
 
