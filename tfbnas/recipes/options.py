@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
-from tfbnas.errors import UserError, require_positive, require_range
+from tfbnas.errors import UserError, nearest, require_positive, require_range
 from tfbnas.weight_settings import WeightSettings
+
+_TABLES = Path(__file__).parents[1] / "costs" / "latency_tables"
 
 
 @dataclass
@@ -116,3 +119,9 @@ class ExportSettings:
 
     def check(self) -> None:
         require_positive("export", images=self.images, tolerance=self.tolerance)
+        known = sorted(path.stem for path in _TABLES.glob("*.json"))
+        if self.fast_on is not None and self.fast_on not in known and not Path(self.fast_on).is_file():
+            raise UserError(
+                f"Expected `export.fast_on` to be one of {known}, a file that tools/build_latency_table.py wrote, or "
+                f"null. Received: {self.fast_on!r}.{nearest(self.fast_on, known)}"
+            )
