@@ -118,7 +118,7 @@ def resnet20(
     Returns:
       Functional model from images to logits `[batch, classes]`, float32.
     """
-    own = {"levels": levels, "influence_unit": influence_unit, "interval_reach": interval_reach}
+    own: dict[str, Any] = {"levels": levels, "influence_unit": influence_unit, "interval_reach": interval_reach}
     convolve = _Convolutions(choose, binarisation, thresholds=thresholds, **own)
     inputs = tf.keras.Input(input_shape)
     x = BatchNormalization(name="stem_bn")(FloatConv2D(base, 3, name="stem")(inputs))
@@ -173,7 +173,7 @@ def vgg_small(
             f"Expected images of at least 8x8 pixels for vgg_small, which halves them three times. Received: "
             f"{input_shape[0]}x{input_shape[1]}; scale them (--data.image_size 32)."
         )
-    own = {"levels": levels, "influence_unit": influence_unit, "interval_reach": interval_reach}
+    own: dict[str, Any] = {"levels": levels, "influence_unit": influence_unit, "interval_reach": interval_reach}
     convolve = _Convolutions(choose, binarisation, **own)
     inputs = tf.keras.Input(input_shape)
     x = FloatConv2D(base, 3, name="conv1")(inputs)

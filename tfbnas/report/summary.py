@@ -71,8 +71,9 @@ def lead(run: Run, method: Method) -> str:
     for gain in trained.gains(run)[:2]:
         more = "more" if gain.points >= 0 else "less"
         points = f"{abs(gain.points):.1f} {'percentage points ' if not parts else ''}{more}"
-        memory = f"{mib(gain.other.memory['paper'])} MiB" if "paper" in gain.other.memory else ""
-        known = "; ".join(filter(None, (memory, gain.interval)))
+        limited = gain.other.costs.get("memory") if _limits_memory(run) else None
+        memory = limited or gain.other.memory.get("paper")
+        known = "; ".join(filter(None, (f"{mib(memory)} MiB" if memory else "", gain.interval)))
         parts.append(f"{points} than “{gain.other.label}”{f' ({known})' if known else ''}")
     text += f" That is {' and '.join(parts)}." if parts else ""
     unspent = run.search.unspent.replace("`", "") if run.search else ""
