@@ -117,6 +117,17 @@ def test_keras_fit_adds_the_kernel_loss():
     assert RectifiedConv2D(3, 3, kernel_loss_weight=0.0).losses == []
 
 
+def test_mixed_precision_keeps_float_variables_and_the_loss():
+    layers_ = [RectifiedConv2D(4, 3, dtype=policy) for policy in ("float32", "mixed_bfloat16")]
+    for one in layers_:
+        one.build(BITS.shape)
+        one.set_weights(layers_[0].get_weights())
+    exact, mixed = (one(BITS) for one in layers_)
+    assert mixed.dtype == tf.bfloat16 and layers_[1].scale.dtype == tf.float32
+    np.testing.assert_allclose(tf.cast(mixed, tf.float32), exact, rtol=0.02, atol=0.02)
+    np.testing.assert_allclose(layers_[1].losses, layers_[0].losses, rtol=1e-5)
+
+
 def test_the_scale_begins_at_the_mean_size_of_the_kernel():
     layer = RectifiedConv2D(16, 3)
     layer.build((1, 8, 8, 16))

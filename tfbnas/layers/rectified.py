@@ -58,7 +58,7 @@ class RectifiedConv2D(SignConv2D):
 
     def binary_kernel(self):
         """The kernel that the layer convolves with, float32."""
-        return super().binary_kernel() * self.mean_scale()
+        return tf.cast(super().binary_kernel(), tf.float32) * self.mean_scale()
 
     def mean_scale(self):
         """What multiplies the signs, a scalar: the mean of C over the channels that are there."""
@@ -70,7 +70,8 @@ class RectifiedConv2D(SignConv2D):
 
     def _weighted_loss(self):
         kernel = tf.convert_to_tensor(self.kernel)
-        return self.kernel_loss_weight * kernel_loss(kernel, self.kernel_quantizer(kernel), self.scale)
+        signs = tf.cast(self.kernel_quantizer(kernel), tf.float32)  # quantisers have the precision of the policy
+        return self.kernel_loss_weight * kernel_loss(kernel, signs, tf.convert_to_tensor(self.scale))
 
     def get_config(self):
         return {**super().get_config(), "kernel_loss_weight": self.kernel_loss_weight}
