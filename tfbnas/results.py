@@ -15,10 +15,13 @@ from tfbnas.errors import UserError
 
 FORMAT = 2
 
+Form = Literal["binary", "int8"]
+"""In which numbers a network is deployed: bits with float32 beside them, or int8 throughout."""
+
 Role = Literal["searched", "baseline", "reference", "control"]
 """Why a network is trained: it was found ("searched"); it is an ordinary network of the same family ("baseline"); it is
-the network of a paper, or the whole of what was searched ("reference"); it was found by a search that a method is
-compared with ("control")."""
+the network of a paper, the whole of what was searched, or one in other numbers ("reference"); it was found by a search
+that a method is compared with ("control")."""
 
 T = TypeVar("T", bound="Result")
 
@@ -137,6 +140,10 @@ class TrainingResult(Result):
       seconds: Time of all epochs, over all processes.
       history: One row for each epoch.
       done: False while the training runs.
+      form: In which numbers it is deployed; of an int8 network `test`, `validation` and `correct` are what its file
+        gives, and "float_accuracy" in `test` is the accuracy before it was quantised.
+      file: Bytes of its .tflite file; 0 where none was made.
+      milliseconds: Predicted time of one inference on `budget.device`; 0 where its table says nothing of an operator.
     """
 
     key: str
@@ -154,6 +161,9 @@ class TrainingResult(Result):
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     done: bool = True
+    form: Form = "binary"
+    file: int = 0
+    milliseconds: float = 0.0
 
 
 def cost_keys(count: int) -> list[str]:

@@ -3,11 +3,11 @@
     python tools/build_latency_table.py --target ssh:pi@board --binary lce_benchmark_model_aarch64 --out board.json
     python tools/build_latency_table.py --target adb --binary lce_benchmark_model_android_arm64 --out phone.json
 
-Some 200 models of one to four operators are converted here and measured there; about 20 minutes. The device must run
-64-bit ARM programs: on x86 Larq Compute Engine has no optimised kernels, and its times order networks wrongly. The
-benchmark program comes from https://github.com/larq/compute-engine/releases, in the version of the installed
-larq-compute-engine. Keep the device cool and idle, set the CPU governor to `performance`, and choose equal cores with
---cpu_mask where it has several kinds.
+Some 300 models of one to four operators are converted here and measured there; about half an hour. Operators of
+networks that are int8 as a whole are among them. The device must run 64-bit ARM programs: on x86 Larq Compute Engine
+has no optimised kernels, and its times order networks wrongly. The benchmark program comes from
+https://github.com/larq/compute-engine/releases, in the version of the installed larq-compute-engine. Keep the device
+cool and idle, set the CPU governor to `performance`, and choose equal cores with --cpu_mask where it has several kinds.
 
 Measurements go to OUT.rows.jsonl one by one; the same command continues an interrupted run. Use the table by its path:
 `Latency("board.json")`, or as the device of a latency budget.
@@ -21,7 +21,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,10 +32,13 @@ from tfbnas.device import Benchmark, Session, open_target
 from tfbnas.device.benchmark import SPREAD
 from tfbnas.errors import UserError
 from tfbnas.files import write_json
+from tfbnas.quiet import captured
 
 CLOCK = 0.01
 """Milliseconds: profiles have three decimals, so times below it are not taken for more exact than 10 %."""
 ATTEMPTS = 3
+INT8 = "int8_"
+"""In front of the names of operators that are int8."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,17 @@ class Point:
         return "-".join(str(value) for value in asdict(self).values())
 
     @property
+    def kind(self) -> str:
+        """The operator, whatever it computes with."""
+        return self.operator.removeprefix(INT8)
+
+    @property
     def shape(self) -> Shape:
         """Size of the main operator."""
-        size = 1 if self.operator == "global_pool" else -(-self.height // self.stride)
-        if self.operator == "upsampling":
+        size = 1 if self.kind == "global_pool" else -(-self.height // self.stride)
+        if self.kind == "upsampling":
             size = 2 * self.height
-        kernel = self.height if self.operator == "global_pool" else self.kernel
+        kernel = self.height if self.kind == "global_pool" else self.kernel
         return Shape(self.inputs, self.outputs, size, size, (kernel, kernel), self.stride)
 
 
@@ -87,11 +95,12 @@ def plan() -> list[Point]:
     for operator in ("max_pool", "average_pool", "packed_max_pool"):
         points += [Point(operator, h, c, c, k, 2) for h in (16, 28, 56) for c, k in ((32, 2), (64, 2), (64, 3))]
     points += [Point("global_pool", h, c, c) for h in (7, 14, 28) for c in (64, 256)]
-    return points
+    int8 = [replace(point, operator=INT8 + point.operator) for point in points if INT8 + point.operator in OPERATORS]
+    return points + int8 + [Point("int8_convolution", h, c, 2 * c, 3) for h in (8, 16) for c in (8, 16, 40)]
 
 
 def flatbuffer(point: Point) -> bytes:
-    """The point's model, converted by Larq Compute Engine."""
+    """The point's model, converted by Larq Compute Engine, or to int8 by TensorFlow Lite."""
     import larq as lq
     import tensorflow as tf
 
@@ -115,9 +124,9 @@ def flatbuffer(point: Point) -> bytes:
     elif point.operator == "packed_max_pool":
         x = layers.MaxPool2D(point.kernel, point.stride, padding="same")(convolution(x, point.outputs, 1, 1))
         x = convolution(x, 8, 1, 1)
-    elif point.operator in ("add", "concatenate"):
+    elif point.kind in ("add", "concatenate"):
         second = [tf.keras.Input(inputs.shape[1:])]
-        x = (layers.Add() if point.operator == "add" else layers.Concatenate())([x, *second])
+        x = (layers.Add() if point.kind == "add" else layers.Concatenate())([x, *second])
     else:
         makers: dict[str, Callable[[], Any]] = {
             "convolution": lambda: layers.Conv2D(point.outputs, point.kernel, point.stride, **same),
@@ -132,9 +141,29 @@ def flatbuffer(point: Point) -> bytes:
             "global_pool": lambda: layers.GlobalAveragePooling2D(),
             "upsampling": lambda: layers.UpSampling2D(),
         }
-        x = layers.Flatten()(x) if point.operator == "dense" else x
-        x = makers[point.operator]()(x)
-    return convert_model(tf.keras.Model([inputs, *second] if second else inputs, x))
+        x = layers.Flatten()(x) if point.kind == "dense" else x
+        x = makers[point.kind]()(x)
+    model = tf.keras.Model([inputs, *second] if second else inputs, x)
+    return _int8(model) if point.operator.startswith(INT8) else convert_model(model)
+
+
+def _int8(model: Any) -> bytes:
+    """A float model in TensorFlow Lite's int8, inputs and outputs too."""
+    import numpy as np
+    import tensorflow as tf
+
+    def samples() -> Iterable[list[Any]]:
+        random = np.random.default_rng(0)
+        for _ in range(4):
+            yield [random.normal(size=(1, *tensor.shape[1:])).astype(np.float32) for tensor in model.inputs]
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = samples
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    with captured():
+        return converter.convert()
 
 
 def rows(point: Point, result: Benchmark) -> list[dict[str, Any]]:

@@ -30,7 +30,12 @@ COSTS = [
     Row("multiply-adds", MultiplyAdds, True),
     Row("latency", lambda: Latency("pixel1"), False),
 ]
-NETWORKS = {"test-small": ((8, 8, 3), {}), "resnet18": ((32, 32, 3), {"base": 4}), "vgg11": ((32, 32, 3), {"base": 4})}
+NETWORKS = {
+    "test-small": ((8, 8, 3), {}),
+    "resnet18": ((32, 32, 3), {"base": 4}),
+    "vgg11": ((32, 32, 3), {"base": 4}),
+    "quicknet": ((8, 8, 3), {"blocks": [1, 1], "filters": [8, 12]}),
+}
 
 
 @pytest.fixture(params=COSTS, ids=lambda row: row.name)

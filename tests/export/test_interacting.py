@@ -37,7 +37,16 @@ def deployed(layer, way, inputs=5):
 
 
 @pytest.mark.parametrize("way", costs.WAYS)
-@pytest.mark.parametrize("options", [{}, {"levels": 3, "edges": [(0, 1, 7), (2, 1, -3), (0, 3, -5)]}, {"strides": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"levels": 3, "edges": [(0, 1, 7), (2, 1, -3), (0, 3, -5)]},
+        {"strides": 2, "interval_reach": 1.5},
+        {"levels": 3, "edges": [(0, 1, 7), (2, 1, -3), (0, 3, -5)], "interval_reach": 3.0},
+        {"edges": [(0, 1, 3), (2, 3, -3)], "interval_reach": 2.0},
+    ],
+)
 def test_every_way_computes_the_same_integers(way, options):
     layer, images = layer_and_images(**options)
     model = deployed(layer, way)
@@ -49,10 +58,10 @@ def test_every_way_computes_the_same_integers(way, options):
 
 
 @pytest.mark.parametrize("way", costs.WAYS)
-@pytest.mark.parametrize("channels", [8, 32])
-def test_operators_and_integers_on_larq_compute_engine(way, channels):
+@pytest.mark.parametrize(("channels", "reach"), [(8, None), (32, None), (8, 2.0)])
+def test_operators_and_integers_on_larq_compute_engine(way, channels, reach):
     more = [(20, 31, -5), (16, 17, 3)] if channels == 32 else []
-    layer, images = layer_and_images(EDGES + more, channels)
+    layer, images = layer_and_images(EDGES + more, channels, interval_reach=reach)
     model = deployed(layer, way)
     flatbuffer = convert_model(model)
     names = sorted(operator.name for operator in operators(flatbuffer))
@@ -61,10 +70,13 @@ def test_operators_and_integers_on_larq_compute_engine(way, channels):
         "blocks": ["ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FLOOR", "LceBconv2d", "LceQuantize"],
         "signs": ["ADD", "LceBconv2d", "LceBconv2d", "LceBconv2d", "LceQuantize"],
     }
-    assert names == expected[way]
+    bounded = ["MINIMUM"] if reach and way != "signs" else []
+    assert names == sorted(expected[way] + bounded)
     kinds = {"add": "ADD", "activation": "FLOOR", "depthwise": "DEPTHWISE_CONV_2D"}
     priced = costs.operations(layer, way, height=7, width=7)
     operator_names = [kinds.get(one.kind, "LceBconv2d" if one.binary else "CONV_2D") for one in priced]
+    if bounded:  # priced as the other elementwise operator
+        operator_names[operator_names.index("FLOOR")] = "MINIMUM"
     assert sorted([*operator_names, "LceBconv2d", "LceQuantize"]) == names
     (found,) = Interpreter(flatbuffer).predict(images)
     np.testing.assert_array_equal(found, layer(images))

@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 
 from tfbnas.errors import UserError
-from tfbnas.layers.interaction import InteractedConv2D, OpenInteractions, staircase, unit_of
+from tfbnas.layers.interaction import InteractedConv2D, OpenInteractions, reach_of, staircase, unit_of
 from tfbnas.layers.width import aligned_activations
 
 
 @pytest.mark.parametrize(
-    ("terms", "intervals", "steps"),
+    ("reach", "intervals", "steps"),
     [
         # Last bitcount of each step; the intervals are open on the left, and bitcounts are integers.
         (288, 3, {-96: -1, 96: 0, 288: 1}),
@@ -23,15 +23,26 @@ from tfbnas.layers.width import aligned_activations
         (4608, 3, {-1536: -1, 1536: 0, 4608: 1}),
         (4608, 5, {-2765: -2, -922: -1, 921: 0, 2764: 1, 4608: 2}),
         (1, 3, {-1: -1, 0: 0, 1: 1}),
+        (51, 3, {-17: -1, 17: 0, 288: 1}),  # three deviations of 288 independent bits, and what lies beyond
+        (51, 5, {-31: -2, -11: -1, 10: 0, 30: 1, 288: 2}),
     ],
 )
-def test_staircase_against_a_table_by_hand(terms, intervals, steps):
-    expected, bitcount = [], -terms
+def test_staircase_against_a_table_by_hand(reach, intervals, steps):
+    end = max(steps)
+    expected, bitcount = [], -end
     for last, value in steps.items():
         expected += [value] * (last + 1 - bitcount)
         bitcount = last + 1
-    found = staircase(tf.range(-terms, terms + 1), float(intervals), terms)
+    found = staircase(tf.range(-end, end + 1), float(intervals), reach)
     np.testing.assert_array_equal(found, expected)
+
+
+def test_reach_in_deviations_of_independent_bits():
+    assert [reach_of(288, reach) for reach in (None, 3.0, 1.0, 100.0)] == [288, 51, 17, 288]
+    assert reach_of(144, 2.0) == 24
+    for wrong in (0, -1.0, "3", True):
+        with pytest.raises(UserError, match="Expected `interval_reach` to be a positive number"):
+            InteractedConv2D(4, 3, interval_reach=wrong)
 
 
 @pytest.mark.parametrize("terms", [7, 9, 75, 144, 288, 333, 1152, 4608])
@@ -53,14 +64,14 @@ def random_edges(chance, channels, count, levels=2):
     return [(*pairs[i], int(chance.choice([-1, 1]) * (2 * chance.integers(1, levels + 1) + 1))) for i in chosen]
 
 
-def naive(bitcounts, edges, terms, unit):
+def naive(bitcounts, edges, reach, unit):
     """One edge after the other, one pixel after the other, as the paper writes it."""
     corrected = bitcounts.astype(int).copy()
     for teacher, student, influence in edges:
         size = abs(influence)
         for place in np.ndindex(bitcounts.shape[:-1]):
             count = int(bitcounts[(*place, teacher)])
-            k = min(max(math.ceil((count + terms) * size / (2 * terms)) - 1, 0), size - 1)
+            k = min(max(math.ceil((count + reach) * size / (2 * reach)) - 1, 0), size - 1)
             corrected[(*place, student)] += int(math.copysign(1, influence)) * (k - (size - 1) // 2) * unit
     return corrected
 
@@ -79,11 +90,13 @@ def kernel_like(shape):
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])
-@pytest.mark.parametrize(("strides", "kernel"), [(1, 3), (2, 3), (1, 1), (2, 5)])
-def test_closed_and_open_graphs_are_the_naive_loop(levels, strides, kernel):
+@pytest.mark.parametrize(
+    ("strides", "kernel", "reach"), [(1, 3, None), (2, 3, 1.0), (1, 3, 2.5), (1, 1, None), (2, 5, 2.0)]
+)
+def test_closed_and_open_graphs_are_the_naive_loop(levels, strides, kernel, reach):
     chance = np.random.default_rng(10 * levels + kernel)
     edges = random_edges(chance, 7, 20, levels)
-    options = {"strides": strides, "levels": levels, "influence_unit": 0.1}
+    options = {"strides": strides, "levels": levels, "influence_unit": 0.1, "interval_reach": reach}
     closed = InteractedConv2D(7, kernel, edges=edges, **options)
     x = images(chance)
     closed(x)
@@ -91,7 +104,8 @@ def test_closed_and_open_graphs_are_the_naive_loop(levels, strides, kernel):
     found = closed(x)
     bitcounts = closed.bitcounts(tf.constant(x)).numpy()
     assert closed.terms == 5 * kernel**2 and np.abs(bitcounts).max() <= closed.terms
-    expected = naive(bitcounts, edges, closed.terms, closed.unit)
+    assert (closed.reach < closed.terms) == (reach is not None)
+    expected = naive(bitcounts, edges, closed.reach, closed.unit)
     np.testing.assert_array_equal(found, expected)
     assert np.any(expected != bitcounts)
     graph = OpenInteractions("graph", 7, levels)

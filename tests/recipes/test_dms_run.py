@@ -15,7 +15,12 @@ from tfbnas.recipes.recipe import Recipe
 @pytest.fixture
 def command(command):
     """A command line with a small network family of one's own."""
-    return functools.partial(command, network__family="own_family:network", budget__memory=0.008)
+    return functools.partial(
+        command,
+        network__family="own_family:network",
+        budget__memory=0.008,
+        baselines__int8="[equal_memory, equal_latency]",
+    )
 
 
 @pytest.fixture(scope="module")

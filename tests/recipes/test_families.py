@@ -16,7 +16,8 @@ def test_every_setting_is_an_argument_of_the_builder_with_the_same_default(name)
     for option, value in settings.builder_options().items():
         assert option in taken, option
         if not settings.segmentation:
-            assert value == taken[option].default, option
+            default = taken[option].default
+            assert value == (list(default) if isinstance(default, tuple) else default), option
     assert "family" not in settings.builder_options()
 
 
@@ -24,8 +25,8 @@ def test_every_setting_is_an_argument_of_the_builder_with_the_same_default(name)
 def test_every_network_to_compare_with_has_a_setting_of_its_own(name):
     settings = FAMILIES[name]()
     if name in ("resnet_fabric", "cnf", "cnf_segmentation", "cifar10"):
-        own = vars(settings.baselines())
-        assert set(settings.references()) == set(own)
+        own = set(vars(settings.baselines())) - {"int8"}
+        assert set(settings.references()) == own
         assert len({label for label, _ in settings.references().values()}) == len(own)
 
 

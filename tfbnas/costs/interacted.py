@@ -1,8 +1,9 @@
 """What the interactions of a deployed layer cost: three ways to write them, of which the cheapest is taken.
 
-Bitcounts are sums of N0 numbers +-1: p + N0 is even. So floor(((p + N0) |K| - 1) / 2 N0), at least 0, is the number of
-the interval in which p lies, from 0 to |K| - 1. What is rounded down there is never nearer to a whole number than
-1 / 2 N0, so that float32 gets it right. Likewise p - b is odd for the b midway between two bitcounts.
+Intervals divide what lies between -R and R, a whole number: N0, or less. The bitcount p lies in the interval of number
+floor(((p + R) |K| - 1/2) / 2 R), at least 0 and at most |K| - 1; with R = N0 it is never above. What is rounded down is
+never nearer to a whole number than 1 / 4 R, so that float32 gets it right. Bitcounts are sums of N0 numbers +-1: p + N0
+is even, and p - b is odd for the b midway between two bitcounts.
 """
 
 from __future__ import annotations
@@ -79,13 +80,14 @@ def every_channel(layer: InteractedConv2D) -> Stairs:
 
 def signs(layer: InteractedConv2D) -> Signs:
     """The signs that the edges of a built layer need, each teacher and break once; there must be edges."""
-    terms = layer.terms
+    terms, reach = layer.terms, layer.reach
     rows: dict[tuple[int, int], np.ndarray] = {}
     for teacher, student, influence in layer.edges:
         size = abs(influence)
         for step in range(1, size):
-            # The largest sum of +-1 that is at most the break, -N0 + 2 N0 step / |K|.
-            below = -terms + 2 * ((terms * step) // size)
+            # The largest sum of +-1 that is at most the break, -R + 2 R step / |K|.
+            below = (2 * reach * step) // size - reach
+            below -= (below - terms) % 2
             row = rows.setdefault((teacher, below + 1), np.zeros(layer.channels, int))
             row[student] += 1 if influence > 0 else -1
     order = sorted(rows)
@@ -146,9 +148,11 @@ def operations(layer: InteractedConv2D, way: str, *, height: int, width: int) ->
             add,
         ]
     count = len((stairs(layer) if way == "stairs" else every_channel(layer)).teachers)
+    bounded = [one("bounded", "activation", count, count)] if layer.reach < layer.terms else []
     kind, parts = ("convolution", 1) if way == "stairs" else ("depthwise", groups(layer))
     return [
         one("scaled", kind, channels, count, bias=True),
+        *bounded,
         one("stairs", "activation", count, count),
         one("correction", "convolution", count, channels, bias=True, groups=parts),
         add,

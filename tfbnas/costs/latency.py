@@ -88,6 +88,8 @@ class Latency:
     Args:
       device: Name of a shipped table ("pixel1", "raspberry_pi_4b"), or path of one that tools/build_latency_table.py
         wrote for another device.
+      int8: Whether the network is one in full precision that is quantised to int8 as a whole, as TensorFlow Lite does
+        it. Default: False; then what is not binary is float32.
 
     Attributes:
       table: The table, with its sources and errors.
@@ -98,9 +100,10 @@ class Latency:
 
     name, unit, shown = "latency", "ms", UNITS["latency"]
 
-    def __init__(self, device: str | os.PathLike):
+    def __init__(self, device: str | os.PathLike, *, int8: bool = False):
         self.table = load_table(device)
         self.device = os.fspath(device)
+        self.int8 = int8
 
     def of(self, architecture: Architecture) -> float:
         """Milliseconds of a closed network.
@@ -136,7 +139,7 @@ class Latency:
         """
         rows = []
         for operation in operations:
-            key = operator(operation)
+            key = operator(operation, int8=self.int8)
             if key is None:
                 continue
             for channels in (operation.inputs, operation.outputs):
@@ -175,7 +178,7 @@ class Latency:
                 )
         total = tf.zeros(())
         for operation in operations:
-            key = operator(operation)
+            key = operator(operation, int8=self.int8)
             if key is None:
                 continue
             inputs, by_input = _candidates(operation.inputs, distributions)
@@ -200,19 +203,38 @@ class Latency:
         return time * self.table["milliseconds_per_unit"]
 
 
-def latency(architecture: Architecture, device: str | os.PathLike) -> float:
+def latency(architecture: Architecture, device: str | os.PathLike, *, int8: bool = False) -> float:
     """Predicted milliseconds of one inference of a closed network; see `Latency`."""
-    return Latency(device).of(architecture)
+    return Latency(device, int8=int8).of(architecture)
 
 
-def operator(operation: Operation) -> str | None:
-    """Key of the table for an operation; None where the deployed network has no operator for it."""
+def operator(operation: Operation, *, int8: bool = False) -> str | None:
+    """Key of the table for an operation; None where the deployed network has no operator for it.
+
+    Args:
+      operation: Of a traced network.
+      int8: Whether the network is int8 as a whole; then it has no binary operations.
+
+    Raises:
+      UserError: An operation of an int8 network is binary.
+    """
     if operation.folded:
         return None
+    if int8:
+        if operation.binary or operation.reads_bits or operation.kind == "quantize":
+            raise UserError(
+                "Expected a network in full precision, which int8 quantises as a whole. Received: the binary layer "
+                f'{operation.layer!r}; build the network with binarisation="float".'
+            )
+        return f"int8_{_float_key(operation)}"
     if operation.kind == "convolution" and operation.reads_bits:
         return "packed_convolution" if operation.writes_bits else "binary_convolution"
     if operation.kind == "max_pool" and operation.reads_bits:
         return "packed_max_pool"
+    return _float_key(operation)
+
+
+def _float_key(operation: Operation) -> str:
     # A number that is added or multiplied by is one pass over the elements, as the sum of two tensors is.
     return "add" if operation.kind in ("offset", "scaling") else operation.kind
 

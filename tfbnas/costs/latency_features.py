@@ -89,14 +89,19 @@ FEATURES: Mapping[str, Callable[[Shape], Value]] = {
     "bit_products": _bit_products,
     "gathered_words": lambda s: s.gathered * _words(s),
     "gathered_taps": lambda s: float(s.gathered),
+    "gathered_pixels": lambda s: float(s.gathered // s.window),
     "output_eights": lambda s: s.pixels * up(s.outputs, 8),
     "ragged_outputs": lambda s: s.pixels * _is_ragged(s.outputs, 8),
     "left_over_outputs": lambda s: s.pixels * (s.outputs % 8),
+    # int8: eight inputs at a time, in pairs of eights, and outputs in eights.
+    "int8_products": lambda s: s.pixels * s.window * up(s.inputs // s.groups, 8) * up(s.outputs, 8),
+    "odd_eights": lambda s: s.pixels * s.window * up(s.outputs, 8) * (up(s.inputs // s.groups, 8) // 8 % 2),
     # LceQuantize: one vector pass over whole words, else pixel by pixel: blocks of 128, words of 32, and a rest.
     "whole_words": lambda s: s.pixels * (s.inputs // 32) * (1 - _is_ragged(s.inputs, 32)),
     "ragged_blocks": lambda s: s.pixels * (s.inputs // 128) * _is_ragged(s.inputs, 32),
     "ragged_words": lambda s: s.pixels * (s.inputs % 128 // 32) * _is_ragged(s.inputs, 32),
     "ragged_rests": lambda s: s.pixels * _is_ragged(s.inputs, 32),
+    "ragged_calls": lambda s: 1.0 * _is_ragged(s.inputs, 32),
     # Max pools of bits.
     "word_reads": lambda s: s.pixels * s.window * -(-s.outputs // 32),
 }
@@ -104,10 +109,12 @@ FEATURES: Mapping[str, Callable[[Shape], Value]] = {
 OPERATORS: Mapping[str, tuple[str, ...]] = {
     "binary_convolution": (
         "calls", "bit_products", "elements", "pixels", "output_eights", "gathered_words", "gathered_taps",
-        "ragged_outputs", "left_over_outputs",
+        "gathered_pixels", "ragged_outputs", "left_over_outputs",
     ),
-    "packed_convolution": ("calls", "bit_products", "pixels", "output_eights", "gathered_words", "gathered_taps"),
-    "quantize": ("calls", "whole_words", "ragged_blocks", "ragged_words", "ragged_rests"),
+    "packed_convolution": (
+        "calls", "bit_products", "pixels", "output_eights", "gathered_words", "gathered_taps", "gathered_pixels",
+    ),
+    "quantize": ("calls", "ragged_calls", "whole_words", "ragged_blocks", "ragged_words", "ragged_rests"),
     "convolution": ("calls", "padded_products", "channel_taps", "elements", "taps"),
     "depthwise": ("calls", "reads", "elements", "taps"),
     "dense": ("calls", "products"),
@@ -120,5 +127,17 @@ OPERATORS: Mapping[str, tuple[str, ...]] = {
     "global_pool": ("calls", "reads", "channels"),
     "concatenate": ("calls", "elements"),
     "upsampling": ("calls", "elements", "pixels"),
+    # Of networks that are int8 as a whole.
+    "int8_convolution": ("calls", "int8_products", "odd_eights", "channel_taps", "output_eights", "taps", "pixels"),
+    "int8_depthwise": ("calls", "reads", "elements", "taps"),
+    "int8_dense": ("calls", "products"),
+    "int8_add": ("calls", "elements"),
+    "int8_normalization": ("calls", "elements"),
+    "int8_activation": ("calls", "elements"),
+    "int8_max_pool": ("calls", "reads", "pixels"),
+    "int8_average_pool": ("calls", "reads", "pixels"),
+    "int8_global_pool": ("calls", "reads", "channels"),
+    "int8_concatenate": ("calls", "elements"),
+    "int8_upsampling": ("calls", "elements", "pixels"),
 }  # fmt: skip
 """The operators of a table, each with the features that a fit to measurements may use."""

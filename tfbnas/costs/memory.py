@@ -82,6 +82,8 @@ class Memory:
             there = expectation.probability(operation.when)
             if operation.kind not in WEIGHTED:
                 floats += there * (4.0 * operation.other_weights)
+                if operation.channel_weights:
+                    floats += there * (4.0 * operation.channel_weights * expectation.channels(operation.outputs))
                 continue
             if operation.kind == "normalization":
                 if self.counting == "deployed":

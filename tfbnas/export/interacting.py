@@ -59,9 +59,9 @@ def interacted(layer: InteractedConv2D, inputs: Any, name: str, way: str | None 
 
 def _stairs(layer: InteractedConv2D, bitcounts: Any, name: str, *, in_blocks: bool) -> Any:
     """What the edges add, by staircases."""
-    channels, double = layer.channels, 2 * layer.terms
+    channels, reach = layer.channels, layer.reach
     found = every_channel(layer) if in_blocks else stairs(layer)
-    scale, offset = found.sizes / double, (found.sizes * layer.terms - 1) / double
+    scale, offset = found.sizes / (2 * reach), (found.sizes * reach - 0.5) / (2 * reach)
     plain: dict[str, Any] = {"activation": "relu", "name": f"{name}_scaled", "dtype": "float32"}
     if in_blocks:
         first = tf.keras.layers.DepthwiseConv2D(1, depth_multiplier=len(scale) // channels, **plain)
@@ -70,8 +70,11 @@ def _stairs(layer: InteractedConv2D, bitcounts: Any, name: str, *, in_blocks: bo
         first = tf.keras.layers.Conv2D(len(scale), 1, **plain)
         kernel = np.zeros([1, 1, channels, len(scale)])
         kernel[0, 0, found.teachers, np.arange(len(scale))] = scale
-    numbers = tf.math.floor(_with(first, kernel, offset)(bitcounts))
-    numbers._keras_history.layer._name = f"{name}_stairs"  # Keras counts the layers that it makes of functions
+    numbers = _with(first, kernel, offset)(bitcounts)
+    if reach < layer.terms:  # bitcounts above the last interval
+        last = found.sizes - 1.0
+        numbers = _named(tf.math.minimum(numbers, last.tolist() if np.ptp(last) else float(last[0])), f"{name}_bounded")
+    numbers = _named(tf.math.floor(numbers), f"{name}_stairs")
     parts = groups(layer) if in_blocks else 1
     # A convolution in groups has the weights of each output's own group only.
     inside = len(scale) // parts
@@ -80,6 +83,12 @@ def _stairs(layer: InteractedConv2D, bitcounts: Any, name: str, *, in_blocks: bo
     middle = -layer.unit * (found.weights * (found.sizes[:, None] - 1) // 2).sum(axis=0)
     second = tf.keras.layers.Conv2D(channels, 1, groups=parts, name=f"{name}_correction", dtype="float32")
     return _with(second, weights, middle)(numbers)
+
+
+def _named(tensor: Any, name: str) -> Any:
+    """The tensor; The layer that Keras made of a function, which it would number, gets a name."""
+    tensor._keras_history.layer._name = name
+    return tensor
 
 
 def _lower(call: Call, deployment: Any) -> Any:

@@ -15,6 +15,7 @@ import tensorflow as tf
 import tfbnas.layers as tfl
 from tfbnas.errors import UserError
 from tfbnas.export.carrying import Carried
+from tfbnas.layers.depthwise import FloatDepthwiseConv2D
 from tfbnas.layers.threshold import ChannelThreshold
 from tfbnas.lce.graph import Call
 from tfbnas.lce.own import kernel_of_signs
@@ -85,10 +86,10 @@ def _sign_convolution(call: Call, deployment: Deployment) -> Any:
         )
     # The convolution takes the sign itself; that of a sign is the sign.
     tensor = deployment.read(call.writers[0] if writer is call.writers[0] else call)
-    kernel = kernel_of_signs(call.layer)
-    if isinstance(call.layer, tfl.RectifiedConv2D):
-        kernel = kernel * call.layer.mean_scale().numpy()  # LCE multiplies its sums by one number for each filter
-    options = {**_of_window(call.layer), "pad_values": call.layer.pad_values}
+    kernel, layer = kernel_of_signs(call.layer), call.layer
+    if isinstance(layer, tfl.RectifiedConv2D):
+        kernel = kernel * layer.mean_scale().numpy()  # LCE multiplies its sums by one number for each filter
+    options = {**_of_window(layer), "activation": layer.activation, "pad_values": layer.pad_values}
     return binary_convolution(tensor, kernel, name=call.name, **options)
 
 
@@ -102,6 +103,16 @@ def _float_convolution(call: Call, deployment: Deployment) -> Any:
         name=call.name,
         dtype="float32",
         **_of_window(layer),
+    )
+    output = copy(deployment.read(call))
+    copy.set_weights(layer.get_weights())
+    return output
+
+
+def _depthwise(call: Call, deployment: Deployment) -> Any:
+    layer = call.layer
+    copy = tf.keras.layers.DepthwiseConv2D(
+        layer.kernel_size, layer.strides, padding="same", use_bias=False, name=call.name, dtype="float32"
     )
     output = copy(deployment.read(call))
     copy.set_weights(layer.get_weights())
@@ -173,6 +184,7 @@ register(tfl.BinaryConv2D, lower=_zero_one_convolution)
 register(tfl.BinaryDense, lower=_zero_one_dense)
 register(tfl.SignConv2D, tfl.RectifiedConv2D, lower=_sign_convolution)
 register(tfl.FloatConv2D, lower=_float_convolution)
+register(FloatDepthwiseConv2D, lower=_depthwise)
 register(tfl.Dense, tf.keras.layers.Dense, lower=_dense, reads_any_form=True)
 register(ChannelThreshold, lower=normalization)
 register(tfl.BatchNormalization, tf.keras.layers.BatchNormalization, lower=normalization)

@@ -138,14 +138,34 @@ class SignConv2D(_SizedConvolution, lq.layers.QuantConv2D):
       kernel_quantizer: Larq quantiser. Default: "ste_sign".
       kernel_constraint: Keras constraint. Default: "weight_clip", to -1 .. +1.
       pad_values: 1 or 0. With 0 LCE writes floats, not bits. Default: 1.
+      activation: None, or "relu", which Larq Compute Engine computes within the convolution. Default: None.
+
+    Raises:
+      UserError: The activation is another one, or another argument has a value that the layer does not work with.
     """
 
-    def __init__(self, filters, kernel_size, strides=1, *, kernel_constraint="weight_clip", pad_values=1.0, **kwargs):
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        *,
+        kernel_constraint="weight_clip",
+        pad_values=1.0,
+        activation=None,
+        **kwargs,
+    ):
         drop_fixed(type(self).__name__, kwargs, {"input_quantizer": (None,)})
         if pad_values not in (0.0, 1.0):
             raise UserError(f"Expected `pad_values` to be 1 or 0. Received: pad_values={pad_values!r}.")
+        if activation not in (None, "linear", "relu"):
+            raise UserError(
+                f'Expected `activation` of {type(self).__name__} to be None or "relu". Received: {activation!r}; put '
+                "another one behind the layer."
+            )
         quantizer = kwargs.pop("kernel_quantizer", None) or "ste_sign"
         super().__init__(filters, kernel_size, strides, **kwargs)
+        self.activation = tf.keras.activations.get(activation)
         self.pad_values = float(pad_values)
         self.kernel_quantizer = lq.quantizers.get_kernel_quantizer(quantizer)
         self.kernel_constraint = tf.keras.constraints.get(kernel_constraint)
@@ -162,7 +182,7 @@ class SignConv2D(_SizedConvolution, lq.layers.QuantConv2D):
     def call(self, inputs):
         kernel = tf.cast(pad_to_layout(self.binary_kernel(), self._dimensions), inputs.dtype)
         padded = tf.pad(inputs, self._margins(inputs), constant_values=tf.constant(self.pad_values, inputs.dtype))
-        return tf.nn.convolution(padded, kernel, self.strides, "VALID", dilations=self.dilation_rate)
+        return self.activation(tf.nn.convolution(padded, kernel, self.strides, "VALID", dilations=self.dilation_rate))
 
     def _margins(self, inputs):
         """Pixels in front and behind that "same" adds, for each axis."""

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnas.errors import UserError
+from tfbnas.hints import has_type
 from tfbnas.layers.arguments import drop_fixed
 from tfbnas.layers.convolution import _SizedConvolution
 from tfbnas.layers.quantizers import StandardizedSign
@@ -97,30 +98,39 @@ def checked_edges(edges: Any, channels: int, levels: int, layer: str) -> list[Ed
     return [(*pair, influence) for pair, influence in sorted(found.items())]
 
 
-def staircase(bitcounts: tf.Tensor, intervals: Any, terms: int) -> tf.Tensor:
+def staircase(bitcounts: tf.Tensor, intervals: Any, reach: int) -> tf.Tensor:
     """Number of the interval that a bitcount lies in, counted from the middle one.
 
-    [-terms, terms] is divided into `intervals` equal parts, each open on its left; the lower end belongs to the first.
-    With exact bitcounts the result is exact for up to a million terms: the quotient is rounded correctly, and is either
-    a tie or at least 1 / (2 terms) away from one.
+    [-reach, reach] is divided into `intervals` equal parts, each open on its left. What lies below belongs to the first
+    of them, what lies above to the last. With exact bitcounts the result is exact for a reach of up to a million: the
+    quotient is rounded correctly, and is either a tie or at least 1 / (2 reach) away from one.
 
     Args:
       bitcounts: Real, of any shape, channels last.
       intervals: |K|, odd; a number, or one for each channel.
-      terms: N0, how many products a bitcount is the sum of.
+      reach: In bitcounts. N0, how many products a bitcount is the sum of, in the paper; see `reach_of`.
 
     Returns:
       float32 of the same shape, from -(intervals - 1) / 2 to (intervals - 1) / 2.
     """
     intervals = tf.convert_to_tensor(intervals, tf.float32)
     limit = (intervals - 1.0) * 0.5
-    quotient = tf.cast(bitcounts, tf.float32) * intervals / (2.0 * terms)
+    quotient = tf.cast(bitcounts, tf.float32) * intervals / (2.0 * reach)
     return tf.clip_by_value(tf.math.ceil(quotient - 0.5), -limit, limit)
 
 
 def unit_of(terms: int, influence_unit: float) -> int:
     """ceil(U0 N0): by how much a bitcount of `terms` products is corrected for one step of the staircase."""
     return math.ceil(round(influence_unit * terms, 9))
+
+
+def reach_of(terms: int, interval_reach: float | None) -> int:
+    """Up to which bitcount the intervals divide: N0, or `interval_reach` times sqrt(N0), rounded up, if that is less.
+
+    A bitcount of N0 independent bits deviates by sqrt(N0). With N0 = 288 that is 17, where the paper's three intervals
+    change at 96: an edge hardly ever corrects anything.
+    """
+    return terms if interval_reach is None else min(terms, math.ceil(round(interval_reach * math.sqrt(terms), 9)))
 
 
 @tf.keras.utils.register_keras_serializable(package="tfbnas")
@@ -144,18 +154,36 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
       edges: Triples of teacher, student and influence, or OpenInteractions. Default: none.
       influence_unit: U0, share of N0 of one step. Default 0.01.
       levels: K0: influences are +-3 .. +-(2 K0 + 1). Default 2.
+      interval_reach: Up to which bitcount the intervals divide, in units of sqrt(N0), above 0. This is ours. Default:
+        up to N0 (paper).
       input_quantizer: Default: "ste_sign".
       kernel_quantizer: Default: `StandardizedSign()`.
 
     Raises:
-      UserError: An edge names a channel or an influence that there is not.
+      UserError: An edge names a channel or an influence that there is not, or `interval_reach` is not positive.
 
     Attributes:
       channels: Of the output, a number.
       input_count: Channels of the input, a number; known once the layer is built.
     """
 
-    def __init__(self, filters, kernel_size, strides=1, *, edges: Any = (), influence_unit=0.01, levels=2, **kwargs):
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        *,
+        edges: Any = (),
+        influence_unit=0.01,
+        levels=2,
+        interval_reach: float | None = None,
+        **kwargs,
+    ):
+        if interval_reach is not None and not (has_type(interval_reach, float) and interval_reach > 0):
+            raise UserError(
+                "Expected `interval_reach` to be a positive number of sqrt(N0), or None for the whole range. "
+                f"Received: interval_reach={interval_reach!r}."
+            )
         drop_fixed(type(self).__name__, kwargs, {"pad_values": (1.0,), "dilation_rate": (1, (1, 1), [1, 1])})
         kwargs.setdefault("kernel_initializer", "he_normal")
         kwargs["dtype"] = "float32"
@@ -166,6 +194,7 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
         self.kernel_quantizer = lq.quantizers.get_kernel_quantizer(kernel_quantizer)
         self.influence_unit = influence_unit
         self.levels = levels
+        self.interval_reach = interval_reach
         self.open = edges if isinstance(edges, OpenInteractions) else None
         self.channels = channels = present_size(self.filters)
         if self.open is None:
@@ -185,6 +214,11 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
     def terms(self) -> int:
         """N0, how many products a bitcount is the sum of; known once the layer is built."""
         return math.prod(self.kernel_size) * self.input_count
+
+    @property
+    def reach(self) -> int:
+        """Up to which bitcount the intervals divide; known once the layer is built."""
+        return reach_of(self.terms, self.interval_reach)
 
     @property
     def unit(self) -> int:
@@ -243,7 +277,7 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
             weights[kinds.index((teacher, abs(influence))), student] = np.sign(influence)
         teachers, intervals = zip(*kinds, strict=True)
         chosen = tf.gather(bitcounts, teachers, axis=-1)
-        return staircase(chosen, [float(size) for size in intervals], self.terms), tf.constant(weights)
+        return staircase(chosen, [float(size) for size in intervals], self.reach), tf.constant(weights)
 
     def staircases(self) -> list[tuple[int, int]]:
         """Teacher and number of intervals of each staircase that the present edges need."""
@@ -255,10 +289,10 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
         sizes = range(3, 2 * self.levels + 2, 2)
         signs = tf.cast(tf.sign(influences), tf.float32)
         weights = [signs * tf.cast(tf.abs(influences) == size, tf.float32) for size in sizes]
-        steps = [staircase(bitcounts, float(size), self.terms) for size in sizes]
+        steps = [staircase(bitcounts, float(size), self.reach) for size in sizes]
         return tf.concat(steps, axis=-1), tf.concat(weights, axis=0)
 
     def get_config(self):
         edges = [list(edge) for edge in self.edges]
-        own = {"edges": edges, "influence_unit": self.influence_unit, "levels": self.levels}
-        return {**super().get_config(), "filters": self.channels, **own}
+        own = {name: getattr(self, name) for name in ("influence_unit", "levels", "interval_reach")}
+        return {**super().get_config(), "filters": self.channels, "edges": edges, **own}

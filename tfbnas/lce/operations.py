@@ -41,6 +41,7 @@ class Operation:
       writes_bits: Whether its output is bits that are never unpacked.
       folded: Whether the deployed network computes it within the operator in front.
       other_weights: Number of weights of a kind that is not in WEIGHTED, all float when deployed.
+      channel_weights: The same for each output channel, of those whose number is open.
       terms: Tensors that an addition sums.
       when: Under which choices of an open network it exists, each with the number of the candidate. Empty: always.
       terms_when: For each tensor that an addition sums, the choices under which it exists.
@@ -61,6 +62,7 @@ class Operation:
     writes_bits: bool = False
     folded: bool = False
     other_weights: int = 0
+    channel_weights: int = 0
     terms: int = 1
     when: When = ()
     terms_when: tuple[When, ...] = ()
@@ -132,7 +134,10 @@ def _operation(call: Call) -> list[Operation]:
     height, width = _size(outputs)
     common: dict[str, Any] = {"layer": layer.name, "kind": kind, "height": height, "width": width, "when": call.when}
     if kind not in WEIGHTED:
-        common["other_weights"] = sum(int(np.prod(weight.shape)) for weight in layer.weights)
+        for weight in layer.weights:
+            open_sizes = weight.shape.num_elements() is None
+            key = "channel_weights" if open_sizes else "other_weights"
+            common[key] = common.get(key, 0) + int(np.prod([size for size in weight.shape if size is not None]))
     if kind == "unknown" or None in (height, width) and kind not in WEIGHTED:
         # Nothing that is asked about weights may fail because of a layer that has none.
         return [Operation(binary=False, kernel_size=(1, 1), inputs=0, outputs=0, bias=False, **common)]

@@ -20,6 +20,7 @@ from tfbnas.networks.cnf import cnf, cnf_graph
 from tfbnas.networks.graph import NetworkGraph
 from tfbnas.networks.interacted import resnet20, vgg_small
 from tfbnas.networks.keras_model import file_weights, keras_model
+from tfbnas.networks.quicknet import quicknet, quicknet_blocks, quicknet_graph
 from tfbnas.networks.resnet import resnet18
 from tfbnas.networks.resnet_fabric import resnet_fabric, resnet_fabric_graph
 from tfbnas.networks.vgg import vgg11
@@ -35,10 +36,16 @@ _BUILDERS: dict[str, Builder] = {
     "cells": cells,
     "resnet20": resnet20,
     "vgg_small": vgg_small,
+    "quicknet": quicknet,
+    "quicknet_blocks": quicknet_blocks,
     "keras_model": keras_model,
 }
 _WEIGHTS: dict[Builder, Callable[..., dict[str, list[np.ndarray]]]] = {keras_model: file_weights}
-_GRAPHS: dict[Builder, Callable[..., NetworkGraph]] = {resnet_fabric: resnet_fabric_graph, cnf: cnf_graph}
+_GRAPHS: dict[Builder, Callable[..., NetworkGraph]] = {
+    resnet_fabric: resnet_fabric_graph,
+    cnf: cnf_graph,
+    quicknet_blocks: quicknet_graph,
+}
 
 
 def register(name: str, builder: Builder, *, graph: Callable[..., NetworkGraph] | None = None) -> Builder:

@@ -65,9 +65,7 @@ class Interactions(Edges):
 class _Convolutions:
     """Makes the convolutions of a network, binary with interactions or in full precision; or of chosen widths."""
 
-    def __init__(
-        self, choose, binarisation: str, levels: int, influence_unit: float, widths: bool, thresholds: bool = False
-    ):
+    def __init__(self, choose, binarisation: str, *, widths: bool = False, thresholds: bool = False, **options):
         if not widths and binarisation not in ("sign", "float"):
             raise UserError(
                 f'Expected the option `binarisation` of a network with interactions to be "sign" or "float". '
@@ -76,8 +74,7 @@ class _Convolutions:
         if widths and thresholds:
             raise UserError("Expected one of the options `widths` and `thresholds`. Received: both.")
         self.choose, self.binarisation = choose, binarisation
-        self.levels, self.influence_unit, self.thresholds = levels, influence_unit, thresholds
-        self.widths = widths
+        self.options, self.thresholds, self.widths = options, thresholds, widths
 
     def width(self, name: str, channels: int) -> Any:
         """The channels of a choice, where widths are what is chosen."""
@@ -87,12 +84,11 @@ class _Convolutions:
         if self.widths:
             quantize, convolution = blocks(self.binarisation)
             return convolution(channels, 3, strides, name=name)(quantize(name=f"{name}_step")(x))
-        edges = self.choose(name, Interactions(channels, channels, levels=self.levels))
+        edges = self.choose(name, Interactions(channels, channels, levels=self.options["levels"]))
         if self.thresholds:
             x = ChannelThreshold(name=f"{name}_threshold")(x)
         if self.binarisation == "sign":
-            options = {"levels": self.levels, "influence_unit": self.influence_unit}
-            return InteractedConv2D(channels, 3, strides, edges=edges, name=name, **options)(x)
+            return InteractedConv2D(channels, 3, strides, edges=edges, name=name, **self.options)(x)
         x = tf.keras.layers.ReLU(name=f"{name}_relu")(x)
         return FloatConv2D(channels, 3, strides, name=name)(x)
 
@@ -107,6 +103,7 @@ def resnet20(
     binarisation: str = "sign",
     levels: int = 2,
     influence_unit: float = 0.01,
+    interval_reach: float | None = None,
     thresholds: bool = False,
     shortcuts: str = "convolution",
     widths: bool = False,
@@ -129,6 +126,7 @@ def resnet20(
         `tfbnas.layers.blocks`. Default: "sign".
       levels: K0. Default 2.
       influence_unit: U0, by which share of N0 one step of a staircase corrects. Default 0.01.
+      interval_reach: Up to which bitcount the intervals divide, in units of sqrt(N0). This is ours. Default: up to N0.
       thresholds: Whether each binary convolution takes the signs of its input at a learned threshold for each channel,
         not at 0. Default: False.
       shortcuts: "convolution": around each; "block": around two. Default: "convolution".
@@ -142,7 +140,8 @@ def resnet20(
     """
     check_shortcuts(shortcuts)
     each = shortcuts == "convolution"
-    convolve = _Convolutions(choose, binarisation, levels, influence_unit, widths, thresholds)
+    own = {"levels": levels, "influence_unit": influence_unit, "interval_reach": interval_reach}
+    convolve = _Convolutions(choose, binarisation, widths=widths, thresholds=thresholds, **own)
     inputs = tf.keras.Input(input_shape)
     stream = convolve.width("stem", base)
     x = y = BatchNormalization(name="stem_bn")(FloatConv2D(stream, 3, name="stem")(inputs))
@@ -152,8 +151,8 @@ def resnet20(
         for index in range(1, 2 * n + 1):
             scope, strides = f"stage{stage}_conv{index}", 2 if stage > 1 and index == 1 else 1
             ends = each or index % 2 == 0
-            own = stream if ends else convolve.width(f"stage{stage}/block{(index + 1) // 2}/inner", channels)
-            y = BatchNormalization(name=f"{scope}_bn")(convolve(y, own, scope, strides))
+            filters = stream if ends else convolve.width(f"stage{stage}/block{(index + 1) // 2}/inner", channels)
+            y = BatchNormalization(name=f"{scope}_bn")(convolve(y, filters, scope, strides))
             if strides > 1:
                 x = tf.keras.layers.AveragePooling2D(2, padding="same", name=f"stage{stage}_pool")(x)
                 x = FloatConv2D(stream, 1, name=f"stage{stage}_shortcut")(x)
@@ -173,6 +172,7 @@ def vgg_small(
     binarisation: str = "sign",
     levels: int = 2,
     influence_unit: float = 0.01,
+    interval_reach: float | None = None,
     widths: bool = False,
 ):
     """Six 3x3 convolutions of base, base, 2, 2, 4, 4 times base channels with three max pools; the first one float.
@@ -188,6 +188,7 @@ def vgg_small(
       binarisation: See `resnet20`.
       levels: K0. Default 2.
       influence_unit: U0. Default 0.01.
+      interval_reach: See `resnet20`. Default: up to N0.
       widths: See `resnet20`.
 
     Raises:
@@ -201,7 +202,8 @@ def vgg_small(
             f"Expected images of at least 8x8 pixels for vgg_small, which halves them three times. Received: "
             f"{input_shape[0]}x{input_shape[1]}; scale them (--data.image_size 32)."
         )
-    convolve = _Convolutions(choose, binarisation, levels, influence_unit, widths)
+    own = {"levels": levels, "influence_unit": influence_unit, "interval_reach": interval_reach}
+    convolve = _Convolutions(choose, binarisation, widths=widths, **own)
     inputs = tf.keras.Input(input_shape)
     x = FloatConv2D(convolve.width("conv1", base), 3, name="conv1")(inputs)
     x = BatchNormalization(name="bn1")(x)

@@ -14,8 +14,9 @@ from tfbnas.architecture import Architecture
 from tfbnas.costs import Memory, largest_within
 from tfbnas.networks.choices import Width
 from tfbnas.networks.interacted import Interactions
+from tfbnas.recipes.baselines import WidthBaselines
 from tfbnas.recipes.context import Context
-from tfbnas.recipes.families import WidthBaselines
+from tfbnas.recipes.int8 import int8_networks
 from tfbnas.recipes.training import Training
 
 
@@ -23,8 +24,10 @@ def comparisons(context: Context, found: Architecture) -> Iterator[Training]:
     """What is trained beside the architecture that was found, in this order."""
     own = context.settings.baselines
     if isinstance(own, WidthBaselines):
-        return _uniform(context, found, own)
-    return itertools.chain(_random_graphs(context, found), _references(context))
+        binary = _uniform(context, found, own)
+    else:
+        binary = itertools.chain(_random_graphs(context, found), _references(context))
+    return itertools.chain(binary, int8_networks(context, found))
 
 
 def _random_graphs(context: Context, found: Architecture) -> Iterator[Training]:

@@ -13,6 +13,7 @@ from tfbnas.errors import UserError
 from tfbnas.export import export
 from tfbnas.files import write_json
 from tfbnas.recipes.context import Context
+from tfbnas.recipes.int8 import forms
 from tfbnas.recipes.stages import finished, stage
 from tfbnas.recipes.training import Training, trained
 
@@ -22,7 +23,8 @@ STAGE = "export"
 def export_stage(context: Context, task: Training) -> None:
     """Exports a trained network into the run directory, see `tfbnas.export.export`.
 
-    Beside it goes latency.json, predicted times by the latency tables that come with tfbnas and by the budget's own.
+    Beside it go latency.json, predicted times by the latency tables that come with tfbnas and by the budget's own, and
+    forms.json, what the same widths take in other numbers.
     The chief does the work alone.
     """
 
@@ -44,6 +46,7 @@ def export_stage(context: Context, task: Training) -> None:
         budget = context.settings.budget
         tables = [budget.device] if "latency" in budget.limits else []
         write_json(context.run.path / "latency.json", predicted_latencies(result.deployed, tables))
+        write_json(context.run.path / "forms.json", forms(alone, task.choose(), len(result.flatbuffer)))
         return {"bytes": len(result.flatbuffer), "seconds": result.seconds}
 
     alone = context.on_one_device()

@@ -1,93 +1,16 @@
-"""Settings of the network families that the recipes search, and of the networks to compare with.
+"""Settings of the network families that the recipes search: one class for the group `network` each.
 
-TensorFlow is not imported here. A network family has one class for the group `network`. The networks to compare with
-depend on what a family lets a search choose: widths, or modules.
+TensorFlow is not imported here.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
-from tfbnas.errors import UserError, require_positive
-
-
-@dataclass
-class WidthBaselines:
-    """Networks that are trained beside the searched one, for comparison.
-
-    Attributes:
-      ratios: Uniform expansion ratios, for instance [1.0, 2.0].
-      equal_memory: Whether the uniform network with the memory of the searched one is trained, too.
-    """
-
-    ratios: list[float] = field(default_factory=lambda: [1.0])
-    equal_memory: bool = False
-
-    def without_common(self) -> WidthBaselines:
-        """Without the networks that are the same whatever the budget: a sweep trains them once."""
-        return WidthBaselines(ratios=[], equal_memory=self.equal_memory)
-
-    def check(self) -> None:
-        for ratio in self.ratios:
-            require_positive("baselines", ratios=ratio)
-        if len({f"{ratio:.2f}" for ratio in self.ratios}) < len(self.ratios):
-            raise UserError(
-                f"Expected `baselines.ratios` to differ by at least a hundredth. Received: ratios={self.ratios}."
-            )
-
-
-@dataclass
-class ModuleBaselines:
-    """Networks that are trained beside the searched one, for comparison.
-
-    Attributes:
-      plain: Whether the ordinary network is: the ResNet inside a ResNet Fabric, a CNF of half the columns.
-      whole: Whether the whole fabric is.
-    """
-
-    plain: bool = True
-    whole: bool = False
-
-    def without_common(self) -> ModuleBaselines:
-        """Without the networks that are the same whatever the budget: a sweep trains them once."""
-        return ModuleBaselines(plain=False, whole=False)
-
-
-@dataclass
-class CellBaselines:
-    """Networks that are trained beside the searched one, for comparison.
-
-    Attributes:
-      plain: Whether the cells are in which every node reads both inputs through 3x3 convolutions.
-    """
-
-    plain: bool = True
-
-    def without_common(self) -> CellBaselines:
-        """Without the networks that are the same whatever the budget: a sweep trains them once."""
-        return CellBaselines(plain=False)
-
-
-@dataclass
-class GraphBaselines:
-    """Networks that are trained beside the searched one, for comparison, all from scratch as `train` says.
-
-    Attributes:
-      plain: Whether the network without interactions is.
-      random: Whether one with a random graph is, with as many edges and the same influences in each layer.
-      thresholds: Whether the network without interactions is whose convolutions have a learned threshold for each input
-        channel. (In VGG-small batch normalisation is that already: there is no such network.)
-    """
-
-    plain: bool = True
-    random: bool = False
-    thresholds: bool = False
-
-    def without_common(self) -> GraphBaselines:
-        """Without the networks that are the same whatever the budget: a sweep trains them once."""
-        return GraphBaselines(plain=False, random=self.random)
-
+from tfbnas.errors import require_positive
+from tfbnas.recipes.baselines import CellBaselines, GraphBaselines, ModuleBaselines, WidthBaselines
 
 Binarisation = Literal["zero_alpha", "sign", "float"]
 
@@ -105,6 +28,9 @@ class NetworkSettings:
     options: dict[str, Any] = field(default_factory=dict)
 
     segmentation: ClassVar[bool] = False
+    width_option: ClassVar[str] = "base"
+    """The builder's argument with which all widths grow, for a family whose widths are no choices."""
+    width_multiple: ClassVar[int] = 1
     baselines: ClassVar[type] = WidthBaselines
     RENAMED: ClassVar[dict[str, str]] = {"binary": "binarisation (zero_alpha for true, float for false)"}
 
@@ -175,6 +101,8 @@ class ResNet20Settings(NetworkSettings):
       binarisation: sign (activations and kernels -1 and +1), or float, which has no interactions.
       levels: K0; the influence of an edge is +-3 to +-(2 K0 + 1). Paper: 2.
       influence_unit: U0, the share of a bitcount's range by which one step corrects. Paper: 0.01.
+      interval_reach: Up to which bitcount the intervals of a teacher divide, in units of sqrt(N0), by which N0
+        independent bits deviate; null for the whole range (paper).
     """
 
     family: str = "resnet20"
@@ -183,6 +111,7 @@ class ResNet20Settings(NetworkSettings):
     binarisation: Literal["sign", "float"] = "sign"
     levels: int = 2
     influence_unit: float = 0.01
+    interval_reach: float | None = None
 
     baselines: ClassVar[type] = GraphBaselines
 
@@ -203,6 +132,8 @@ class VggSmallSettings(NetworkSettings):
       binarisation: sign (activations and kernels -1 and +1), or float, which has no interactions.
       levels: K0; the influence of an edge is +-3 to +-(2 K0 + 1). Paper: 2.
       influence_unit: U0, the share of a bitcount's range by which one step corrects. Paper: 0.01.
+      interval_reach: Up to which bitcount the intervals of a teacher divide, in units of sqrt(N0), by which N0
+        independent bits deviate; null for the whole range (paper).
     """
 
     family: str = "vgg_small"
@@ -210,6 +141,7 @@ class VggSmallSettings(NetworkSettings):
     binarisation: Literal["sign", "float"] = "sign"
     levels: int = 2
     influence_unit: float = 0.01
+    interval_reach: float | None = None
 
     baselines: ClassVar[type] = GraphBaselines
 
@@ -259,6 +191,7 @@ class CnfSettings(NetworkSettings):
     binarisation: Binarisation = "zero_alpha"
 
     baselines: ClassVar[type] = ModuleBaselines
+    width_option: ClassVar[str] = "filters"
 
     def builder_options(self) -> dict[str, Any]:
         own = super().builder_options()
@@ -302,11 +235,56 @@ class CellsSettings(NetworkSettings):
     binarisation: Binarisation = "zero_alpha"
 
     baselines: ClassVar[type] = CellBaselines
+    width_option: ClassVar[str] = "channels"
+    width_multiple: ClassVar[int] = 16
 
     def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
         if not self.is_own:
             return super().references()
         return {"plain": ("cells of 3x3 convolutions", self.builder_options())}
+
+
+@dataclass
+class QuickNetSettings(NetworkSettings):
+    """The network that is searched: QuickNet, by its widths.
+
+    Attributes:
+      blocks: Residual blocks of each section.
+      filters: Channels of each section, as published.
+      binarisation: sign (activations and kernels -1 and +1), or float.
+    """
+
+    family: str = "quicknet"
+    blocks: list[int] = field(default_factory=lambda: [4, 4, 4, 4])
+    filters: list[int] = field(default_factory=lambda: [64, 128, 256, 512])
+    binarisation: Literal["sign", "float"] = "sign"
+
+    width_option: ClassVar[str] = "filters"
+
+    def check(self) -> None:
+        for blocks, filters in itertools.zip_longest(self.blocks, self.filters, fillvalue=0):
+            require_positive("network", blocks=blocks, filters=filters)
+        super().check()
+
+
+@dataclass
+class QuickNetBlocksSettings(QuickNetSettings):
+    """The network that is searched: QuickNet, by its blocks.
+
+    Attributes:
+      blocks: Residual blocks of each section, of which a search leaves some out.
+    """
+
+    family: str = "quicknet_blocks"
+
+    baselines: ClassVar[type] = ModuleBaselines
+
+    def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        if not self.is_own:
+            return super().references()
+        whole = self.builder_options()
+        half = {**whole, "blocks": [max(1, count // 2) for count in self.blocks]}
+        return {"plain": ("QuickNet, half the blocks", half), "whole": ("whole QuickNet", whole)}
 
 
 FAMILIES: dict[str, type[NetworkSettings]] = {
@@ -318,5 +296,7 @@ FAMILIES: dict[str, type[NetworkSettings]] = {
     "cifar10": CellsSettings,
     "resnet20": ResNet20Settings,
     "vgg_small": VggSmallSettings,
+    "quicknet": QuickNetSettings,
+    "quicknet_blocks": QuickNetBlocksSettings,
 }
 """By the name that a recipe has behind its method's."""

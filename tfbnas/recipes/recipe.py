@@ -23,10 +23,12 @@ class Recipe:
     Args:
       name: Of the module in `tfbnas.recipes`: the method's name, "_", and the family's.
       description: The card: what the recipe does, and the paper. Usually the module's docstring.
+      family: Of the settings in `families.FAMILIES`. Default: that of the name.
     """
 
     name: str
     description: str = ""
+    family: str = ""
 
     @property
     def method(self) -> Method:
@@ -36,7 +38,7 @@ class Recipe:
     @cached_property
     def settings_class(self) -> type:
         """Dataclass of all settings; its groups belong to the method, to the family, or to every recipe."""
-        family = FAMILIES[self.name.partition("_")[2]]
+        family = FAMILIES[self.family or self.name.partition("_")[2]]
         groups = {
             "data": DataSettings,
             "network": family,

@@ -12,6 +12,7 @@ from tfbnas.architecture import Architecture
 from tfbnas.costs import MIB
 from tfbnas.errors import UserError
 from tfbnas.files import read_json, write_json
+from tfbnas.recipes import int8
 from tfbnas.recipes.comparisons import comparisons
 from tfbnas.recipes.context import Context, say
 from tfbnas.recipes.devices import Devices, together
@@ -49,6 +50,7 @@ def run(command: Command[Any], method: Method) -> None:
         images = load_data(settings.data, segmentation=settings.network.segmentation)
         template = whole(method, settings, images)
         check_feasible(method, template, images, settings)
+        int8.check(template, settings)
         if not (command.run_dir / STAGES / "search.json").exists():
             with measuring(settings.budget):
                 pass  # a machine that cannot measure is told before anything is written
@@ -147,7 +149,8 @@ def finish(context: Context) -> None:
         accuracy = f"{100 * result.test['accuracy']:.2f} %"
         if "mean_iou" in result.test:
             accuracy += f", mean IoU {100 * result.test['mean_iou']:.2f} %"
-        memory = (f"{result.memory[counting] / MIB:.3f} MiB" for counting in ("paper", "deployed"))
+        counted = (result.memory.get("paper", result.file), result.memory.get("deployed", result.file))
+        memory = (f"{size / MIB:.3f} MiB" for size in counted)
         rows.append((result.label, accuracy, *memory, f"{result.seconds:.0f} s"))
     print(f"\n{table(rows)}")
     if uncertainty := report.uncertainty(report.read(path)):

@@ -14,10 +14,10 @@ from tfbnas import metrics, paired, training
 from tfbnas.architecture import Architecture
 from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import Memory
-from tfbnas.data import Split
+from tfbnas.data import ImageData
 from tfbnas.recipes.context import Context
 from tfbnas.recipes.options import TrainSettings
-from tfbnas.recipes.pricing import prices
+from tfbnas.recipes.pricing import milliseconds, prices
 from tfbnas.recipes.stages import fitted, stage
 from tfbnas.results import Role, TrainingResult
 
@@ -43,6 +43,8 @@ class Training:
       trainer: Makes of the network the model that is fitted, for instance one that follows a teacher; the model is
         compiled by `training.compile_with` and has the network's layers among its own. What else it must
         keep in checkpoints, its `tracked()` gives by name. Default: the network itself.
+      deployed: Gives, of the trained network and its architecture, the fields of the result that say what it is once it
+        is deployed, for instance its accuracy as int8. Default: the network is tested as it is.
     """
 
     key: str
@@ -54,6 +56,7 @@ class Training:
     start: Callable[[], Weights] | None = None
     only: Callable[[tf.keras.layers.Layer], bool] | None = None
     trainer: Callable[[tf.keras.Model], tf.keras.Model] | None = None
+    deployed: Callable[[tf.keras.Model, Architecture], Mapping[str, Any]] | None = None
 
     @property
     def stage(self) -> str:
@@ -81,6 +84,7 @@ def train_stage(context: Context, task: Training) -> TrainingResult:
             memory={counting: Memory(counting).of(architecture) for counting in ("paper", "deployed")},
             epochs=settings.epochs,
             test_images=images.test.size,
+            milliseconds=milliseconds(architecture, context.settings.budget.device),
             done=False,
         )
         start = task.start
@@ -108,10 +112,10 @@ def train_stage(context: Context, task: Training) -> TrainingResult:
             begin=lambda: training.set_weights(network, start()) if start else None,
         )
         plain = training.plain(network, architecture)
+        found = task.deployed(plain, architecture) if task.deployed else tested(plain, images)
         return replace(
             about,
-            **_tested(plain, images.test),
-            validation=metrics.evaluate(plain, images.validation) if images.validation else {},
+            **found,
             seconds=sum(row["seconds"] for row in history),
             history=history,
             done=True,
@@ -120,12 +124,14 @@ def train_stage(context: Context, task: Training) -> TrainingResult:
     return TrainingResult.from_dict(stage(context, task.stage, work), place=f"stage {task.stage}")
 
 
-def _tested(network: tf.keras.Model, split: Split) -> dict[str, Any]:
-    """What a result says of the test images; which ones are classified correctly, unless each pixel has a class."""
+def tested(network: tf.keras.Model, images: ImageData) -> dict[str, Any]:
+    """What a result says of the images; which ones are classified correctly, unless each pixel has a class."""
+    validation = metrics.evaluate(network, images.validation) if images.validation else {}
     if len(network.output_shape) != 2:
-        return {"test": metrics.evaluate(network, split)}
-    correct = metrics.correct(network, split)
-    return {"test": {"accuracy": float(correct.mean())}, "correct": paired.packed(correct)}
+        return {"test": metrics.evaluate(network, images.test), "validation": validation}
+    correct = metrics.correct(network, images.test)
+    test = {"accuracy": float(correct.mean())}
+    return {"test": test, "correct": paired.packed(correct), "validation": validation}
 
 
 def trained(context: Context, task: Training) -> tf.keras.Model:

@@ -11,7 +11,7 @@ import jinja2
 
 import tfbnas
 from tfbnas.files import write_text
-from tfbnas.report import cells, choices, deploying, exported, fabric, history, latency, summary, trained, widths
+from tfbnas.report import cells, choices, deploying, exported, fabric, forms, history, latency, summary, trained, widths
 from tfbnas.report.figure import Figure, Plot, plots
 from tfbnas.report.methods import Method, Published, method_named
 from tfbnas.report.reading import Run, read
@@ -36,7 +36,7 @@ def write(run_directory: Path) -> Path:
     method = method_named(run.method)
     published = list(method.published(run))
     drawn = {
-        "results": plots(run.path, trained.figures(run, method, published)),
+        "results": plots(run.path, [*forms.figures(run), *trained.figures(run, method, published)]),
         "search": plots(run.path, figures(run, method)),
         "export": plots(run.path, exported.figures(run)),
         "latency": plots(run.path, latency.figures(run)),
@@ -85,6 +85,8 @@ def _render(run: Run, method: Method, published: Sequence[Published], plots: dic
             stages=summary.stages(run, method),
             table=trained.table(run, published),
             compared=bool(published),
+            forms=forms.table(run),
+            verdict=forms.verdict(run),
             uncertainty=trained.uncertainty(run),
             remarks=[*trained.limits(run), *method.remarks(run)],
             search_time=duration(run.search.seconds or None) if run.search else "",

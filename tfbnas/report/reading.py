@@ -32,6 +32,7 @@ class Run:
       in_training: Networks whose training is not finished.
       export: Content of export.json.
       latency: Content of latency.json: predicted times of the exported model's operators.
+      forms: Content of forms.json: bytes and predicted times of the network that was found as int8 and float32.
       benchmark: Content of benchmark.json, measured on a device.
       architecture: Content of architecture.json.
       problems: One sentence for each file that could not be read.
@@ -46,6 +47,7 @@ class Run:
     in_training: list[TrainingResult] = field(default_factory=list)
     export: dict[str, Any] = field(default_factory=dict)
     latency: dict[str, Any] = field(default_factory=dict)
+    forms: dict[str, Any] = field(default_factory=dict)
     benchmark: dict[str, Any] = field(default_factory=dict)
     architecture: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -152,6 +154,7 @@ def read(run_directory: Path) -> Run:
         in_training=[training for training in trainings if not training.done],
         export=load(path / "export.json"),
         latency=load(path / "latency.json"),
+        forms=load(path / "forms.json"),
         benchmark=load(path / "benchmark.json"),
         architecture=load(path / "architecture.json"),
         problems=problems,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from tfbnas.report import exported, latency, trained
+from tfbnas.report import exported, forms, latency, trained
 from tfbnas.report.history import expected
 from tfbnas.report.methods import Method
 from tfbnas.report.reading import Run
@@ -65,7 +65,8 @@ def lead(run: Run, method: Method) -> str:
             model = f"{latency.on_device(run)}, as a model of the device predicts" if cost.name == "latency" else ""
             used = f"{100 * value / cost.limit:.0f} % of its budget of {amount(cost, cost.limit)}"
             found.append(f"{amount(cost, value)}{model}, {used}")
-    text += f" in {' and '.join(found)}." if found else "."
+    text += f" in {' and '.join(found)}" if found else ""
+    text += f"{forms.beside(run)}."
     parts: list[str] = []
     for gain in trained.gains(run)[:2]:
         more = "more" if gain.points >= 0 else "less"

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from tfbnas.paired import Difference, difference, unpacked
-from tfbnas.report import style
+from tfbnas.report import exported, style
 from tfbnas.report.figure import Figure
 from tfbnas.report.methods import Method, Published
 from tfbnas.report.reading import Run
-from tfbnas.report.values import MIB, amount, cost_name, duration, mib, number, percent, series, shown
+from tfbnas.report.values import MIB, amount, cost_name, duration, mib, number, percent, series, shown, size
 from tfbnas.results import Limited, TrainingResult
 
 _LEAST_POINTS = 4.0  # percentage points that an axis of accuracies spans at least
@@ -51,6 +51,8 @@ def table(run: Run, published: Sequence[Published]) -> Table:
     heads = [("Accuracy", f"test{' pixels' * pixels}, %"), *([("Mean IoU", "test, %")] if pixels else [])]
     heads += [(cost_name(cost).capitalize(), cost.unit if cost.unit != cost.name else "") for cost in costs]
     heads += [("Memory", "paper’s count, MiB"), ("Memory", "deployed, MiB")]
+    deployed = any(one.form == "int8" for one in run.trainings)
+    heads += [("File", "bytes"), ("Time", "predicted, ms")] if deployed else []
     plural = "s" * (epochs != 1)
     heads += [("Time", f"training, {epochs} epoch{plural}")] if epochs else [("Time", "training"), ("Epochs", "")]
     beside = {row.key: row for row in published if row.key}
@@ -58,11 +60,18 @@ def table(run: Run, published: Sequence[Published]) -> Table:
     for one in run.trainings:
         cells = [percent(one.test.get("accuracy")), *([percent(one.test.get("mean_iou"))] if pixels else [])]
         cells += ["" if (price := run.price(one, cost)) is None else shown(cost, price) for cost in costs]
-        cells += [mib(one.memory.get("paper")), mib(one.memory.get("deployed")), duration(one.seconds or None)]
-        cells += [] if epochs else [str(one.epochs)]
+        cells += [mib(one.memory.get("paper")), mib(one.memory.get("deployed"))]
+        if deployed:
+            cells += [size(file_of(run, one) or None), f"{one.milliseconds:.2f}" if one.milliseconds else ""]
+        cells += [duration(one.seconds or None), *([] if epochs else [str(one.epochs)])]
         rows.append(Row(one.label, one is run.searched, cells, _printed(beside.pop(one.key, None))))
     rest = [row for row in published if not row.key or row.key in beside]
     return Table(heads, rows + [Row("", False, [], _printed(row)) for row in rest])
+
+
+def file_of(run: Run, one: TrainingResult) -> float:
+    """Bytes of a network's file; 0 where none was made."""
+    return one.file or (exported.file_size(run) or 0.0 if one is run.searched else 0.0)
 
 
 def _printed(row: Published | None) -> list[str]:
@@ -105,10 +114,13 @@ class Gain:
     @property
     def interval(self) -> str:
         """The 95 % interval and what it says, for a sentence; "" where it is not known."""
-        if self.difference is None:
-            return ""
-        ends = " to ".join(_signed(100 * end) for end in (self.difference.low, self.difference.high))
-        return f"95 % interval {ends}: {self.difference.verdict}"
+        return "" if self.difference is None else interval(self.difference)
+
+
+def interval(found: Difference) -> str:
+    """The 95 % interval of a difference, and what it says."""
+    ends = " to ".join(_signed(100 * end) for end in (found.low, found.high))
+    return f"95 % interval {ends}: {found.verdict}"
 
 
 def _signed(points: float) -> str:
@@ -116,7 +128,7 @@ def _signed(points: float) -> str:
 
 
 def gains(run: Run) -> list[Gain]:
-    """How the searched network compares with each other one of at most 1.25 times its memory."""
+    """How the searched network compares with each other binary one of at most 1.25 times its memory."""
     searched = run.searched
     if searched is None or "accuracy" not in searched.test:
         return []
@@ -124,7 +136,7 @@ def gains(run: Run) -> list[Gain]:
     return [
         Gain(100 * (searched.test["accuracy"] - other.test["accuracy"]), other, _difference(searched, other))
         for other in run.compared
-        if "accuracy" in other.test and other.memory.get("paper", 0.0) <= limit
+        if "accuracy" in other.test and other.form == "binary" and other.memory.get("paper", 0.0) <= limit
     ]
 
 

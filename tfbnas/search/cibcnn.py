@@ -86,11 +86,11 @@ class CIBCNN(Search):
             options=self.template.options,
         )
         layers = [layer for layer in self.network.layers if isinstance(layer, InteractedConv2D)]
-        self._terms = {layer.open.name: layer.terms for layer in layers if layer.open is not None}
-        if set(self._terms) != set(kinds):
+        self._reaches = {layer.open.name: layer.reach for layer in layers if layer.open is not None}
+        if set(self._reaches) != set(kinds):
             raise UserError(
                 f"Expected a network that has the interactions it asks for. Received: {network!r} without "
-                f"{sorted(set(kinds) - set(self._terms))}; interactions need binarisation sign."
+                f"{sorted(set(kinds) - set(self._reaches))}; interactions need binarisation sign."
             )
         _initialise(self.network, self.seed)
         self.policy = InteractionPolicy(
@@ -309,7 +309,7 @@ class CIBCNN(Search):
                 graph.watch = None
         blocks, size = self.blocks.shape[1:3]
         for layer, (name, bitcounts) in enumerate(seen.items()):
-            active = interactions.activity(bitcounts, self._graph(layer), self._terms[name], self.policy.levels)
+            active = interactions.activity(bitcounts, self._graph(layer), self._reaches[name], self.policy.levels)
             exists = tf.cast(self._graph(layer) != 0, tf.float32)
             self._means["active"].update_state(active, exists)
             self._means["idle"].update_state(tf.cast(active == 0, tf.float32), exists)

@@ -184,18 +184,18 @@ def confidence(bitcounts: tf.Tensor, blocks: int, size: int = BLOCK) -> tf.Tenso
     return tf.where(there[:, :, None] & there[:, None, :], order, 0.0)
 
 
-def activity(bitcounts: tf.Tensor, influences: tf.Tensor, terms: int, levels: int) -> tf.Tensor:
+def activity(bitcounts: tf.Tensor, influences: tf.Tensor, reach: int, levels: int) -> tf.Tensor:
     """Share of images and pixels at which an edge corrects its student, `[channels, channels]`; 0 without an edge.
 
     Args:
       bitcounts: `[.., channels]`, not corrected.
       influences: int32 `[channels, channels]`, teacher by student.
-      terms: N0.
+      reach: Up to which bitcount the intervals divide, N0 in the paper.
       levels: K0.
     """
     shares = tf.zeros(tf.shape(influences), tf.float32)
     for size in range(3, 2 * levels + 2, 2):
-        moved = tf.cast(staircase(bitcounts, float(size), terms) != 0, tf.float32)
+        moved = tf.cast(staircase(bitcounts, float(size), reach) != 0, tf.float32)
         share = tf.reduce_mean(tf.reshape(moved, [-1, moved.shape[-1]]), axis=0)
         shares = tf.where(tf.abs(influences) == size, share[:, None], shares)
     return shares
