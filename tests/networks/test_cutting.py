@@ -52,6 +52,7 @@ FAMILIES = {
     "resnet20": ({"base": 8, "n": 1, "widths": True, "binarisation": "rectified"}, (8, 8, 3)),
     "vgg11": ({"base": 2}, (32, 32, 3)),
     "vgg_small": ({"base": 4, "widths": True}, (8, 8, 3)),
+    "quicknet": ({"blocks": [1, 1], "filters": [8, 12]}, (16, 16, 3)),
     "keras_model": ({}, (8, 8, 3)),
 }
 

@@ -140,7 +140,7 @@ def resnet20(
     """
     check_shortcuts(shortcuts)
     each = shortcuts == "convolution"
-    own = {"levels": levels, "influence_unit": influence_unit, "interval_reach": interval_reach}
+    own: dict[str, Any] = {"levels": levels, "influence_unit": influence_unit, "interval_reach": interval_reach}
     convolve = _Convolutions(choose, binarisation, widths=widths, thresholds=thresholds, **own)
     inputs = tf.keras.Input(input_shape)
     stream = convolve.width("stem", base)
@@ -202,7 +202,7 @@ def vgg_small(
             f"Expected images of at least 8x8 pixels for vgg_small, which halves them three times. Received: "
             f"{input_shape[0]}x{input_shape[1]}; scale them (--data.image_size 32)."
         )
-    own = {"levels": levels, "influence_unit": influence_unit, "interval_reach": interval_reach}
+    own: dict[str, Any] = {"levels": levels, "influence_unit": influence_unit, "interval_reach": interval_reach}
     convolve = _Convolutions(choose, binarisation, widths=widths, **own)
     inputs = tf.keras.Input(input_shape)
     x = FloatConv2D(convolve.width("conv1", base), 3, name="conv1")(inputs)
