@@ -27,6 +27,7 @@ class Row:
 COSTS = [
     Row("memory", Memory, True),
     Row("memory, deployed", lambda: Memory("deployed"), True),
+    Row("memory, file", lambda: Memory("file"), True),
     Row("multiply-adds", MultiplyAdds, True),
     Row("latency", lambda: Latency("pixel1"), False),
 ]
@@ -159,6 +160,7 @@ def test_more_channels_never_cost_less(row, opened):
 MODULE_COSTS = {
     "memory": Memory,
     "memory, deployed": lambda: Memory("deployed"),
+    "memory, file": lambda: Memory("file"),
     "steps": Distributed,
     "multiply-adds": MultiplyAdds,
     "parameters": Parameters,

@@ -95,6 +95,8 @@ NETWORKS = {
     "fabric, float": ("resnet_fabric", {"n": 1, "base": 4, "binarisation": "float"}),
     "cnf": ("cnf", {"columns": 3, "scales": 2, "filters": 4}),
     "cnf, float": ("cnf", {"columns": 3, "scales": 2, "filters": 4, "binarisation": "float"}),
+    "fabric, tensors": ("resnet_fabric", {"n": 1, "base": 4, "thresholds": "tensor"}),
+    "cnf, tensors": ("cnf", {"columns": 3, "scales": 2, "filters": 4, "thresholds": "tensor"}),
     **{f"mixed {seed}": ("test-mixed", {"seed": seed}) for seed in range(4)},
 }
 
@@ -192,10 +194,12 @@ EMITTED = {
         ("cnf", {"columns": 2, "scales": 2, "filters": 4}, ()),
         # What group 1 gives is read by quantisers only, but at several thresholds.
         ("resnet_fabric", {"n": 1, "base": 4}, ("group1/block0/skip", "group2/block0/skip")),
+        ("cnf", {"columns": 2, "scales": 2, "filters": 4, "thresholds": "tensor"}, ()),
+        ("resnet_fabric", {"n": 1, "base": 4, "thresholds": "tensor"}, ("group1/block0/skip", "group2/block0/skip")),
         # A shortcut alone: a ReLU of a ReLU.
         ("resnet_fabric", {"n": 1, "base": 4, "binarisation": "float"}, ("group1/block0/body", "group2/block0/body")),
     ],
-    ids=["cnf", "fabric", "fabric, float"],
+    ids=["cnf", "fabric", "cnf, tensors", "fabric, tensors", "fabric, float"],
 )
 def test_the_charged_operators_are_those_of_the_converted_network(family, options, closed, randomised):
     pytest.importorskip("larq_compute_engine")

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from tfbnas import networks
 from tfbnas.architecture import Architecture
-from tfbnas.costs import MIB, Memory, trace
+from tfbnas.costs import MIB, Memory, Operation, trace
 from tfbnas.errors import UserError
-from tfbnas.layers import BatchNormalization, BinaryConv2D, Dense, FloatConv2D, LearnedStep, OpenWidth
+from tfbnas.layers import BatchNormalization, BinaryConv2D, Dense, FloatConv2D, LearnedStep, OpenGate, OpenWidth
 
 # DMS table 1, in MiB with two digits: what a uniform ratio of all channels takes, binary and in full precision.
 PAPER = [
@@ -133,3 +133,23 @@ def test_binary_and_float_bits_are_had_apart():
         assert Memory(part=part).over(architecture)(kept) == expected
     with pytest.raises(UserError, match="part='bits'"):
         Memory(part="bits")
+
+
+def test_the_file_holds_words_of_32_channels_thresholds_and_float_constants():
+    def operation(inputs, outputs, **options):
+        return Operation("layer", "convolution", True, (3, 3), inputs, outputs, False, 8, 8, reads_bits=True, **options)
+
+    memory, empty = Memory("file"), Memory("file").of_operation(operation(32, 0))
+    for inputs, words in ((1, 1), (32, 1), (33, 2), (96, 3)):
+        assert memory.of_operation(operation(inputs, 10)) - empty == 10 * (4 * 9 * words + 8)
+        assert memory.of_operation(operation(inputs, 10, writes_bits=True)) - empty == 10 * (4 * 9 * words + 4)
+    parts = [Memory("file", part=part).of_operation(operation(33, 10)) for part in ("binary", "float")]
+    assert parts == [10 * 4 * 9 * 2, empty + 80]
+
+
+def test_the_file_has_no_expectation_over_modules():
+    graph = networks.construct(
+        "resnet_fabric", lambda name, _: OpenGate(name), input_shape=(8, 8, 3), classes=4, options={"n": 1, "base": 4}
+    )
+    with pytest.raises(UserError, match="only widths are open.*counting `paper`"):
+        Memory("file").expected(trace(graph), {})

@@ -52,6 +52,15 @@ def test_sizes_of_the_scales(binarisation):
     assert len(quantisers) == (len(cnf_graph(columns=2, scales=3).choices) if binarisation != "float" else 0)
 
 
+def test_one_threshold_for_each_sum_that_is_read_as_it_is():
+    model = cnf(keep, input_shape=(16, 16, 3), columns=2, scales=3, filters=4, thresholds="tensor")
+    quantised = [layer.input.name for layer in model.layers if isinstance(layer, LearnedStep)]
+    # The last of the 6 nodes is read by the classifier alone; 2 connections upsample, each with a threshold of its own.
+    assert len(quantised) == len(set(quantised)) == 5 + 2
+    readers = [layer for layer in model.layers if isinstance(layer, BinaryConv2D)]
+    assert all(isinstance(layer.input._keras_history.layer, LearnedStep) for layer in readers)
+
+
 def test_images_that_do_not_fit_the_scales_are_refused():
     with pytest.raises(UserError, match="multiples of 32.*Received: 28x28"):
         cnf(keep, input_shape=(28, 28, 1))

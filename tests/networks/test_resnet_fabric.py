@@ -1,8 +1,11 @@
 """ResNet Fabric's own shape; what every family must do is in tests/contract."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfbnas.architecture import Architecture
+from tfbnas.costs import Latency
 from tfbnas.errors import UserError
 from tfbnas.layers import BinaryConv2D, FloatConv2D, LearnedStep
 from tfbnas.networks.resnet_fabric import resnet_fabric, resnet_fabric_graph
@@ -68,6 +71,56 @@ def test_float_form_is_the_paper_s(models):
         layer = tensor._keras_history.layer
     assert chain == ["relu", "add", "body_bn2", "body_conv2", "body_step2", "body_bn1", "body_conv1"]
     assert isinstance(model.get_layer("group1_block0_body_step2"), tf.keras.layers.ReLU)
+
+
+def quantised(model):
+    """The tensor that each quantiser in front of a block's first convolution reads."""
+    return [layer.input.name for layer in model.layers if isinstance(layer, LearnedStep) and "step2" not in layer.name]
+
+
+def test_one_threshold_for_each_tensor():
+    edge, tensor = (resnet_fabric(keep, n=2, base=4, thresholds=way) for way in ("edge", "tensor"))
+    assert len(set(quantised(tensor))) == len(quantised(tensor)) == 6  # the stem and all blocks but the last
+    assert set(quantised(edge)) == set(quantised(tensor)) and len(quantised(edge)) > 15
+    readers = [layer for layer in tensor.layers if isinstance(layer, BinaryConv2D)]
+    assert all(isinstance(layer.input._keras_history.layer, LearnedStep) for layer in readers)
+    kernels = [[tuple(w.shape) for w in m.trainable_weights if len(w.shape) == 4] for m in (edge, tensor)]
+    assert sorted(kernels[0]) == sorted(kernels[1])
+    graphs = [resnet_fabric_graph(n=2, base=4, thresholds=way) for way in ("edge", "tensor")]
+    assert graphs[0].choices == graphs[1].choices and sum(graphs[0].costs) == sum(graphs[1].costs)
+    with pytest.raises(UserError, match="'edge', 'tensor'.*thresholds='node'"):
+        resnet_fabric_graph(thresholds="node")
+
+
+def test_equal_thresholds_of_the_edges_are_one_threshold_of_the_tensor():
+    """Where the edges' thresholds and kernels are equal to the tensor's, so are the outputs."""
+    edge, tensor = (
+        resnet_fabric(keep, input_shape=(8, 8, 3), n=1, base=4, thresholds=way) for way in ("edge", "tensor")
+    )
+    chance = np.random.default_rng(0)
+    for layer in tensor.layers:
+        layer.set_weights([chance.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+    for layer in [layer for layer in edge.layers if layer.weights]:
+        if isinstance(layer, LearnedStep) and not layer.name.endswith("step2"):
+            source = layer.input._keras_history.layer.name
+            origin = next(
+                one for one in tensor.layers
+                if isinstance(one, LearnedStep) and one.name.endswith("bits")
+                and one.input._keras_history.layer.name == source
+            )  # fmt: skip
+        else:
+            origin = tensor.get_layer(layer.name)
+        layer.set_weights(origin.get_weights())
+    images = chance.normal(size=(4, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_array_equal(edge(images), tensor(images))
+
+
+def test_a_threshold_for_each_tensor_saves_a_quarter_of_the_time():
+    ways = [
+        Architecture("t", "resnet_fabric", {}, (32, 32, 3), 10, {"n": 3, "thresholds": w}) for w in ("edge", "tensor")
+    ]
+    edge, tensor = (Latency("raspberry_pi_4b").of(way) for way in ways)
+    assert tensor < 0.75 * edge
 
 
 def test_a_network_needs_blocks():

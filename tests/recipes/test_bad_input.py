@@ -146,7 +146,8 @@ def test_a_cost_without_expectation_where_one_is_needed(refused, tmp_path):
 @pytest.mark.parametrize("recipe", ["dms_resnet18", "dms_vgg11"])
 def test_every_preset_is_complete_and_right(recipe):
     presets = preset_files(recipe)
-    wanted = {"quick", "cpu", "paper_a", "paper_b"} | ({"imagenet_a", "imagenet_b"} if "resnet" in recipe else set())
+    wanted = {"quick", "cpu", "long", "paper_a", "paper_b"}
+    wanted |= {"imagenet_a", "imagenet_b"} if "resnet" in recipe else set()
     assert set(presets) == wanted
     for name in presets:
         found = parse(

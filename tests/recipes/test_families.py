@@ -49,3 +49,12 @@ def test_counts_that_are_not_positive_are_refused():
     for settings in (FabricSettings(n=0), CnfSettings(filters=-1), ResNet18Settings(base=0)):
         with pytest.raises(UserError, match="`network.(n|filters|base)` to be positive"):
             settings.check()
+
+
+def test_thresholds_of_the_tensors_reach_the_builder_and_the_default_changes_no_architecture():
+    for kind in (FabricSettings, CnfSettings, SegmentationSettings):
+        assert "thresholds" not in kind().builder_options()
+        assert kind(thresholds="tensor").builder_options()["thresholds"] == "tensor"
+        assert all(options["thresholds"] == "tensor" for _, options in kind(thresholds="tensor").references().values())
+    own = FabricSettings(family="my_package.my_module:builder", options={"thresholds": "edge"})
+    assert own.builder_options() == {"thresholds": "edge"}

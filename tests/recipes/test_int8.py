@@ -1,4 +1,4 @@
-"""Which int8 networks are trained beside the one that was found; how such a run goes is in test_dms_run."""
+"""Which int8 networks are trained beside the one that was found; how such a run goes is in test_bsn_run."""
 
 from dataclasses import replace
 

@@ -164,3 +164,65 @@ def test_prices_of_many_networks_are_those_of_the_single_ones():
     for row, costs in zip(rows, found, strict=True):
         one = Architecture("t", "test-small", dict(zip(opened, row.tolist(), strict=True)), (8, 8, 3), 4, {})
         np.testing.assert_allclose(costs, [cost.of(one) for cost in COSTS], rtol=1e-6)
+
+
+# Widths that kernels like, on ResNet-18.
+
+FOUND = {
+    "stem": 30, "stage1/block1/inner": 26, "stage1/block2/inner": 29, "stage2/stream": 59, "stage2/block1/inner": 25,
+    "stage2/block2/inner": 45, "stage3/stream": 76, "stage3/block1/inner": 78, "stage3/block2/inner": 84,
+    "stage4/stream": 113, "stage4/block1/inner": 128, "stage4/block2/inner": 110,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def resnet18():
+    """Base channels, and a function from many networks to their bytes and milliseconds."""
+    opened = {}
+    network = networks.construct(
+        "resnet18",
+        lambda name, base: opened.setdefault(name, OpenWidth(name, base)),
+        input_shape=(32, 32, 3),
+        classes=10,
+        options={},
+    )
+    base = {name: width.base for name, width in opened.items()}
+    return base, prices_of_widths([Memory("file"), Latency("raspberry_pi_4b")], trace(network), list(opened))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_search_found_is_closed_faster_within_the_same_bytes(resnet18, seed):
+    base, both = resnet18
+    chance = np.random.default_rng(seed)
+    bases = np.array(list(base.values()))
+    ratios = np.array([FOUND[name] for name in base]) / bases
+    ratios *= np.exp(chance.normal(0.0, 0.1, len(bases))) if seed else 1.0
+    limit, now = both(channels_of(ratios, bases)[None])[0]
+    arguments = {"base": bases, "widest": 4 * bases, "prices": lambda rows: both(rows)[:, :1]}
+    plain = close(ratios, 0.2, limits=np.array([limit]), **arguments).channels
+    times = lambda rows: both(rows)[:, 1:]  # noqa: E731
+    closed = close(ratios, 0.2, limits=np.array([limit]), times=times, **arguments)
+    assert 0.97 < closed.share <= 1.0
+    assert both(closed.channels[None])[0, 1] <= (0.86 if seed == 0 else 0.9) * both(plain[None])[0, 1]
+    assert 0.8 < np.exp(np.mean(np.log(closed.channels / (ratios * bases)))) < 1.1  # the proportions are kept
+    # No width is one for which the next multiple of 8 or 32 is faster, where the budget allows that.
+    for width, count in enumerate(closed.channels):
+        for liked in (8, 32):
+            other = closed.channels.copy()
+            other[width] = -(-count // liked) * liked
+            bytes_, time = both(other[None])[0]
+            assert time >= (1 - 1e-5) * both(closed.channels[None])[0, 1] or bytes_ > limit
+
+
+def test_a_budget_that_liked_widths_would_break_is_kept():
+    """Channels cost what they are, and eights are much faster; but the budget has room for three of each."""
+    closed = close(
+        np.array([0.3, 0.3]),
+        0.2,
+        base=np.array([10, 10]),
+        widest=np.array([20, 20]),
+        prices=linear(np.ones(2)),
+        limits=np.array([6.0]),
+        times=lambda rows: np.where(rows % 8, 100.0, rows).sum(axis=1)[:, None].astype(float),
+    )
+    assert closed.channels.tolist() == [3, 3]

@@ -114,7 +114,7 @@ def test_history_tells_both_phases_and_the_cost(falling):
 
 
 def test_closing_takes_the_mean_ratio(chains):
-    search = chains.make(initial_sigma=0.3, fill_budget=False, compiled=False)
+    search = chains.make(initial_sigma=0.3, fill_budget=False, fast_on=None, compiled=False)
     search.mu.assign([1.22, 0.76])
     assert search.architecture() == Architecture(
         "dms", "test-chain", {"a": 10, "b": 5}, (8, 8, 3), 4, {"binarisation": "zero_alpha"}
@@ -143,7 +143,7 @@ def test_closing_takes_the_mean_ratio(chains):
 def test_what_is_delivered_is_within_the_budget(chains, multiple):
     """The largest common factor of all mu with which it is; found here by trying a thousand."""
     mu, limit = np.array([2.3, 1.7], np.float32), 1700.0
-    search = chains.make(limit=limit, width_multiple=multiple, fill_budget=False, compiled=False)
+    search = chains.make(limit=limit, width_multiple=multiple, fill_budget=False, fast_on=None, compiled=False)
     search.mu.assign(mu)
 
     def close(factor):
@@ -204,7 +204,7 @@ def test_evaluation_is_that_of_the_network_with_expected_masks(chains, image_bat
 
 def test_search_whose_choices_are_closed_is_the_plain_network(chains, image_batches, randomised):
     """With a distribution so narrow that all candidates are one, and with masks as certain."""
-    search = chains.make(initial_ratio=1.1, initial_sigma=1e-3, final_sigma=1e-3, compiled=False)
+    search = chains.make(initial_ratio=1.1, initial_sigma=1e-3, final_sigma=1e-3, fast_on=None, compiled=False)
     randomised(search.network)
     assert len(set(search.channels.numpy()[0])) == 1
     plain = networks.build(search.architecture())
@@ -326,7 +326,7 @@ def test_unknown_networks_and_options_are_refused():
 
 
 def test_architecture_carries_what_rebuilds_the_network(chains):
-    found = chains.make(binary=False, fill_budget=False, compiled=False).architecture()
+    found = chains.make(binary=False, fill_budget=False, fast_on=None, compiled=False).architecture()
     assert found == Architecture("dms", "test-chain", {"a": 12, "b": 9}, (8, 8, 3), 4, {"binarisation": "float"})
     assert networks.build(found).output_shape == (None, 4)
 

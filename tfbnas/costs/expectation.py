@@ -39,24 +39,24 @@ class Expectation:
         """Mean number of channels."""
         return self.product(channels, 1)
 
-    def product(self, inputs: Any, outputs: Any) -> Any:
-        """Mean product of two numbers of channels.
+    def product(self, inputs: Any, outputs: Any, of_inputs: Callable[[Any], Any] = lambda channels: channels) -> Any:
+        """Mean product of two numbers of channels, or of a function of the first and the second.
 
         Raises:
           UserError: One is open and has no distribution, or is not known at all.
         """
         if isinstance(inputs, OpenWidth) and inputs is outputs:
             values, probabilities = self._of(inputs.name)
-            return tf.reduce_sum(tf.square(values) * probabilities)
-        return math.prod(map(self._mean, (inputs, outputs)))
+            return tf.reduce_sum(of_inputs(values) * values * probabilities)
+        return self._mean(inputs, of_inputs) * self._mean(outputs)
 
-    def _mean(self, channels: Any) -> Any:
+    def _mean(self, channels: Any, of_channels: Callable[[Any], Any] = lambda channels: channels) -> Any:
         if isinstance(channels, OpenWidth):
             values, probabilities = self._of(channels.name)
-            return tf.reduce_sum(values * probabilities)
+            return tf.reduce_sum(of_channels(values) * probabilities)
         if not isinstance(channels, int):
             raise UserError(f"Expected a network whose sizes are known. Received: {channels!r}.")
-        return channels
+        return of_channels(channels)
 
     def probability(self, when: When, given: When = ()) -> Any:
         """Probability that something exists which exists under these choices, where others are made already."""
@@ -84,6 +84,24 @@ class Expectation:
 
 
 CLOSED = Expectation()
+
+
+def check_widths_only(operations: Sequence[Operation], remedy: str) -> None:
+    """Refuses networks in which modules or operations are open.
+
+    Args:
+      operations: `trace` of the network.
+      remedy: What to use instead.
+
+    Raises:
+      UserError: Another choice than of widths is open.
+    """
+    for operation in operations:
+        for name, _ in (*operation.when, *sum(operation.terms_when, ())):
+            raise UserError(
+                f"Expected a network in which only widths are open. Received: the open choice {name!r} at layer "
+                f"{operation.layer!r}; use {remedy}."
+            )
 
 
 def expected_sum(operations: Sequence[Operation], distributions: Distributions, value: Value) -> tf.Tensor:

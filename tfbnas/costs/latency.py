@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from tfbnas.architecture import Architecture
 from tfbnas.costs.cost import Kept
-from tfbnas.costs.expectation import Distributions
+from tfbnas.costs.expectation import Distributions, check_widths_only
 from tfbnas.costs.fused import over_fused
 from tfbnas.costs.latency_features import FEATURES, Shape
+from tfbnas.costs.operators import calls, operator
 from tfbnas.errors import UserError, nearest
 from tfbnas.files import read_json
 from tfbnas.layers.width import Channels, OpenWidth
@@ -57,10 +58,10 @@ def load_table(device: str | os.PathLike) -> dict[str, Any]:
         raise UserError(
             f"Expected `operators` with their `terms` in {path}. Received: a table without; measure it anew."
         )
-    for operator, entry in table["operators"].items():
+    for key, entry in table["operators"].items():
         unknown = [name for name in entry["terms"] if name not in FEATURES]
         if unknown:
-            raise UserError(f"Expected terms out of {sorted(FEATURES)} in {path}. Received: {unknown} of {operator!r}.")
+            raise UserError(f"Expected terms out of {sorted(FEATURES)} in {path}. Received: {unknown} of {key!r}.")
     return table
 
 
@@ -169,13 +170,7 @@ class Latency:
         Raises:
           UserError: Another choice than of widths is open, or the table says nothing of a layer.
         """
-        for operation in operations:
-            for name, _ in (*operation.when, *sum(operation.terms_when, ())):
-                raise UserError(
-                    f"Expected a network in which only widths are open. Received: the open choice {name!r} at layer "
-                    f"{operation.layer!r}; use a cost for which an expectation over modules is defined: Memory or "
-                    "MultiplyAdds."
-                )
+        check_widths_only(operations, "a cost for which an expectation over modules is defined: Memory or MultiplyAdds")
         total = tf.zeros(())
         for operation in operations:
             key = operator(operation, int8=self.int8)
@@ -206,45 +201,6 @@ class Latency:
 def latency(architecture: Architecture, device: str | os.PathLike, *, int8: bool = False) -> float:
     """Predicted milliseconds of one inference of a closed network; see `Latency`."""
     return Latency(device, int8=int8).of(architecture)
-
-
-def operator(operation: Operation, *, int8: bool = False) -> str | None:
-    """Key of the table for an operation; None where the deployed network has no operator for it.
-
-    Args:
-      operation: Of a traced network.
-      int8: Whether the network is int8 as a whole; then it has no binary operations.
-
-    Raises:
-      UserError: An operation of an int8 network is binary.
-    """
-    if operation.folded:
-        return None
-    if int8:
-        if operation.binary or operation.reads_bits or operation.kind == "quantize":
-            raise UserError(
-                "Expected a network in full precision, which int8 quantises as a whole. Received: the binary layer "
-                f'{operation.layer!r}; build the network with binarisation="float".'
-            )
-        return f"int8_{_float_key(operation)}"
-    if operation.kind == "convolution" and operation.reads_bits:
-        return "packed_convolution" if operation.writes_bits else "binary_convolution"
-    if operation.kind == "max_pool" and operation.reads_bits:
-        return "packed_max_pool"
-    return _float_key(operation)
-
-
-def _float_key(operation: Operation) -> str:
-    # A number that is added or multiplied by is one pass over the elements, as the sum of two tensors is.
-    return "add" if operation.kind in ("offset", "scaling") else operation.kind
-
-
-def calls(operation: Operation) -> int:
-    """How often the deployed network runs the operator of an operation.
-
-    A sum of k tensors is k - 1 additions, a scaling is a multiplication and an addition.
-    """
-    return 2 if operation.kind == "scaling" else max(1, operation.terms - 1)
 
 
 def _candidates(channels: Channels, distributions: Distributions) -> tuple[tf.Tensor, tf.Tensor]:

@@ -36,6 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "model takes)",
     )
     parser.add_argument(
+        "--fast_on",
+        default="raspberry_pi_4b",
+        metavar="TABLE",
+        help='latency table that says where constant channels are faster; "" for none (default: raspberry_pi_4b)',
+    )
+    parser.add_argument(
         "--labels", type=Path, help="class names, one a line (default: those that MODEL carries, if it does)"
     )
     parser.add_argument(
@@ -108,9 +114,10 @@ def _run(options: argparse.Namespace) -> None:
             class_names=_labels(options),
             tolerance=options.tolerance,
             allow=options.allow,
+            fast_on=options.fast_on or None,
             audited=show,
         )
-    print(result.parity.summary())
+    print(*filter(None, [result.parity.summary(), result.padding.summary()]), sep="\n")
     if options.audit_only:
         return
     with atomic_write(options.out) as path:

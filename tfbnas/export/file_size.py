@@ -25,11 +25,12 @@ class Sizes:
       file: Bytes of the flatbuffer.
       binary_weights: Bytes of the binary kernels at 1 bit per weight.
       float_parameters: Bytes of all other parameters: 4 each, 2 parameters per channel of a BatchNormalization.
-      limit: 1.10 x (both) + 16 KB, what the file without its description should not exceed.
+      limit: 1.10 x (both) + 16 KB, what the file without description and constant channels should not exceed.
       largest_float: Layers by the bytes of their float parameters, largest first (at most 5).
       word_padding: Bytes of the file that fill the input channels of bit-packed kernels up to words of 32.
       unpacked: Bytes of the file that hold binary kernels as floats.
       constants: Bytes of all other constants in the file.
+      constant_channels: Bytes of channels that hold no information and make the model faster; see `padding.py`.
       description: Bytes of the file that say what the model takes and answers: class names, TFLite metadata.
       structure: Bytes of the file that are none of these: operators, shapes, names, alignment.
     """
@@ -42,6 +43,7 @@ class Sizes:
     word_padding: int = 0
     unpacked: int = 0
     constants: int = 0
+    constant_channels: int = 0
     description: int = 0
     structure: int = 0
 
@@ -52,12 +54,14 @@ class Sizes:
 
     def summary(self) -> str:
         """Two to four lines."""
-        others = self.word_padding + self.unpacked + self.constants + self.description + self.structure
+        others = self.word_padding + self.unpacked + self.constants + self.constant_channels
+        others += self.description + self.structure
         kinds = {
             "bit-packed weights": self.file - others,
             "their padding to words of 32 channels": self.word_padding,
             "binary weights as floats": self.unpacked,
             "other constants": self.constants,
+            "constant channels for speed": self.constant_channels,
             "class names and metadata": self.description,
             "structure": self.structure,
         }
@@ -83,7 +87,7 @@ class Sizes:
             "the operators themselves take more than the small network that they make up": self.structure,
         }
         cause = max(causes, key=lambda name: causes[name])
-        over = self.file - self.description - self.limit
+        over = self.file - self.description - self.constant_channels - self.limit
         return f"{over} bytes too many: {cause} ({causes[cause]} bytes)" if over > 0 else ""
 
     def to_json(self) -> dict[str, Any]:
@@ -91,7 +95,7 @@ class Sizes:
         return {
             **asdict(self),
             "information": self.information,
-            "within_limit": self.file - self.description <= self.limit,
+            "within_limit": self.file - self.description - self.constant_channels <= self.limit,
             "excess": self.excess,
         }
 

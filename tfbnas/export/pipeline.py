@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,20 @@ import tensorflow as tf
 from tfbnas.errors import UserError
 from tfbnas.export.auditing import Row, audit, check, check_allowed, table
 from tfbnas.export.comparison import Parity, check_images, parity
-from tfbnas.export.convert import convert, versions, write_saved_model
+from tfbnas.export.convert import Interpreter, convert, versions, write_saved_model
 from tfbnas.export.deploy_form import deploy_with_notes
 from tfbnas.export.description import LABELS, Description, append, check_class_names
 from tfbnas.export.file_size import Sizes, sizes
 from tfbnas.export.metadata import described
+from tfbnas.export.padding import Padding, is_same, padded, widened
 from tfbnas.export.scaling import NOTE, is_scaling, prepare
 from tfbnas.files import atomic_write, read_json, write_json, write_text
 from tfbnas.lce.graph import all_layers
+from tfbnas.lce.operations import Operation, trace
 from tfbnas.quiet import captured
+
+_COMPARED = 256
+"""Images on which a model with constant channels must be the same as without."""
 
 
 @dataclass
@@ -43,6 +48,7 @@ class ExportResult:
       versions: Of the packages that made the file.
       seconds: Time taken.
       description: What the files say of their input and classes.
+      padding: Constant channels in model.tflite.
     """
 
     directory: Path
@@ -55,6 +61,11 @@ class ExportResult:
     versions: dict[str, str]
     seconds: float
     description: Description
+    padding: Padding = field(default_factory=lambda: Padding(b""))
+
+    def operations(self) -> list[Operation]:
+        """The operations of the deploy form, with the channels that model.tflite has."""
+        return widened(trace(self.deployed), self.padding, [row.layer for row in self.rows])
 
     def to_json(self) -> dict[str, Any]:
         """Content of export.json."""
@@ -65,12 +76,14 @@ class ExportResult:
             "conversions": self.conversions,
             "versions": self.versions,
             "seconds": round(self.seconds, 2),
+            **({"padding": self.padding.to_json()} if self.padding.widened else {}),
             **self.description.to_json(),
         }
 
     def summary(self) -> str:
         """Audit table, sizes and parity as text."""
-        return "\n".join([table(self.rows), self.sizes.summary(), self.parity.summary()])
+        parts = [table(self.rows), self.sizes.summary(), self.parity.summary(), self.padding.summary()]
+        return "\n".join(filter(None, parts))
 
 
 def export(
@@ -85,6 +98,8 @@ def export(
     allow: Iterable[str] = (),
     input_type: str = "float32",
     output_type: str = "float32",
+    fast_on: str | None = "raspberry_pi_4b",
+    largest: int | None = None,
 ) -> ExportResult:
     """Writes a trained model for deployment, after an audit of its operators and a check of its outputs.
 
@@ -108,6 +123,9 @@ def export(
       allow: Names of layers that may come out float although they declare themselves quantised.
       input_type: "float32" or "int8", the latter for models that carry quantisation ranges. Default: "float32".
       output_type: Likewise.
+      fast_on: Latency table that says where constant channels make model.tflite faster; it gets those, and computes the
+        same to the bit. None: no such channels. Default: "raspberry_pi_4b".
+      largest: Bytes that model.tflite may have with such channels. Default: any number.
 
     Raises:
       ExportError: The model fails the conversion, the audit or the comparison; names layer, reason and remedy.
@@ -126,6 +144,8 @@ def export(
             allow=allow,
             input_type=input_type,
             output_type=output_type,
+            fast_on=fast_on,
+            largest=largest,
         )
         result.directory = Path(directory)
         _write(result, saved_model)
@@ -144,6 +164,8 @@ def examine(
     allow: Iterable[str] = (),
     input_type: str = "float32",
     output_type: str = "float32",
+    fast_on: str | None = None,
+    largest: int | None = None,
     audited: Callable[[list[Row], Sizes], None] = lambda rows, sizes: None,
 ) -> ExportResult:
     """Everything that `export` does but for the files, of which it only writes a SavedModel to `saved_model`.
@@ -151,6 +173,7 @@ def examine(
     Args:
       images: As for `export`; `None` compares on random inputs alone.
       input: As for `export`. Default: None.
+      fast_on: As for `export`. Default: None.
       audited: Called with the audit before the model is judged by it.
     """
     start = time.monotonic()
@@ -178,6 +201,14 @@ def examine(
     audited(rows, measured)
     check(rows)
     found = parity(flatbuffer, deployed.model, source.trained, images=source.images, labels=labels, tolerance=tolerance)
+    wider = Padding(converted)
+    if fast_on is not None and (input_type, output_type) == ("float32", "float32"):
+        room = None if largest is None else largest - measured.description
+        wider = _verified(padded(converted, fast_on, largest=room), converted, deployed.model, source.images)
+    if wider.widened:
+        flatbuffer = described(wider.flatbuffer, description)
+        measured.file, measured.constant_channels = len(flatbuffer), wider.bytes
+        wider.tell(rows)
     return ExportResult(
         directory=Path(),
         deployed=deployed.model,
@@ -189,7 +220,23 @@ def examine(
         versions=versions(),
         seconds=time.monotonic() - start,
         description=description,
+        padding=wider,
     )
+
+
+def _verified(wider: Padding, converted: bytes, model: tf.keras.Model, images: np.ndarray | None) -> Padding:
+    """The padding, if the model computes the same with it, to the bit; else none."""
+    if not wider.widened:
+        return wider
+    if images is None:
+        shapes = [(_COMPARED, *tensor.shape[1:]) for tensor in model.inputs]
+        chance = np.random.default_rng(0)
+        inputs: Any = [chance.normal(size=shape).astype(np.float32) for shape in shapes]
+        inputs = inputs if len(inputs) > 1 else inputs[0]
+    else:
+        inputs = np.asarray(images[:_COMPARED], np.float32)
+    outputs = [Interpreter(one).predict(inputs) for one in (converted, wider.flatbuffer)]
+    return wider if is_same(*outputs) else Padding(converted)
 
 
 def _names(model: tf.keras.Model, names: Sequence[str]) -> tuple[str, ...]:

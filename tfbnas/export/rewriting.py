@@ -28,9 +28,9 @@ def compact(flatbuffer: bytes) -> bytes:
                 tensor.name = None if constant or not tensor.name else tensor.name.split(b";")[0]
                 if tensor.quantization is not None and not _carries(tensor.quantization):
                     tensor.quantization = None
-        _drop_buffers(model)
+        drop_buffers(model)
 
-    return _rewritten(flatbuffer, change)
+    return rewritten(flatbuffer, change)
 
 
 def with_outputs(flatbuffer: bytes, tensors: Iterable[int]) -> bytes:
@@ -40,7 +40,7 @@ def with_outputs(flatbuffer: bytes, tensors: Iterable[int]) -> bytes:
         graph = model.subgraphs[0]
         graph.outputs = np.array([*graph.outputs, *tensors], np.int32)
 
-    return _rewritten(flatbuffer, change)
+    return rewritten(flatbuffer, change)
 
 
 def with_metadata(flatbuffer: bytes, content: bytes) -> bytes:
@@ -54,12 +54,13 @@ def with_metadata(flatbuffer: bytes, content: bytes) -> bytes:
         buffer.data = np.frombuffer(content, np.uint8)
         model.metadata = [old for old in model.metadata or [] if old.name != _METADATA] + [entry]
         model.buffers.append(buffer)
-        _drop_buffers(model)
+        drop_buffers(model)
 
-    return _rewritten(flatbuffer, change)
+    return rewritten(flatbuffer, change)
 
 
-def _rewritten(flatbuffer: bytes, change: Callable[[Any], None]) -> bytes:
+def rewritten(flatbuffer: bytes, change: Callable[[Any], None]) -> bytes:
+    """The model after `change` of its object form; equal constants are stored once."""
     from tensorflow.lite.python import schema_py_generated as schema
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(flatbuffer, 0))
@@ -99,8 +100,8 @@ def _carries(quantization: Any) -> bool:
     return any(getattr(quantization, name) is not None for name in ("min", "max", "scale", "zeroPoint", "details"))
 
 
-def _drop_buffers(model: Any) -> None:
-    """Leaves one empty buffer, number 0, and the filled ones."""
+def drop_buffers(model: Any) -> None:
+    """Leaves one empty buffer, number 0, and the filled ones that a tensor or metadata has."""
     users = [tensor for graph in model.subgraphs for tensor in graph.tensors] + list(model.metadata or [])
     kept = [model.buffers[0]]
     numbers: dict[int, int] = {}

@@ -10,7 +10,7 @@ from tfbnas.errors import UserError
 from tfbnas.hints import has_type
 from tfbnas.layers import BatchNormalization, Dense, blocks
 from tfbnas.networks.graph import NetworkGraph
-from tfbnas.networks.modules import stem, total
+from tfbnas.networks.modules import Quantised, stem, total
 
 
 def cnf(
@@ -23,6 +23,7 @@ def cnf(
     filters: int = 128,
     segmentation: bool = False,
     binarisation: str = "zero_alpha",
+    thresholds: str = "edge",
 ) -> tf.keras.Model:
     """A grid of `columns` times `scales` nodes; each sums convolutions of up to three nodes of the column before.
 
@@ -44,6 +45,9 @@ def cnf(
       binarisation: "zero_alpha" ({0, alpha} activations, standardised kernels) or "sign" (both -1 and +1): a quantiser
         stands in front of every convolution but the first, and the sums stay real-valued, without ReLU. Or
         "float": the network of the paper in full precision. Default: "zero_alpha".
+      thresholds: "edge": every convolution quantises what it reads at a threshold of its own. "tensor": the sum of a
+        node is quantised once for the convolutions that read it as it is; behind an upsampling each quantises itself.
+        Default: "edge".
 
     Raises:
       UserError: The images do not fit the scales, a choice is neither true nor false, or no path is left.
@@ -59,6 +63,7 @@ def cnf(
         filters=filters,
         segmentation=segmentation,
         binarisation=binarisation,
+        thresholds=thresholds,
     )
     return graph.build(choose, input_shape=input_shape, name="cnf")
 
@@ -72,6 +77,7 @@ def cnf_graph(
     filters: int = 128,
     segmentation: bool = False,
     binarisation: str = "zero_alpha",
+    thresholds: str = "edge",
 ) -> NetworkGraph:
     """The graph of `cnf`; the arguments are the same.
 
@@ -91,20 +97,22 @@ def cnf_graph(
             f"Received: {input_shape[0]}x{input_shape[1]}; scale them (--data.image_size) or take fewer scales."
         )
     graph = NetworkGraph()
+    bits = Quantised(graph, thresholds, binarisation)
     nodes = {(0, 0): graph.add("l0_s0", stem, filters, binarisation)}
     for scale in range(1, scales):
         nodes[0, scale] = graph.add(f"l0_s{scale}", total, binarisation)
 
     def connect(source: tuple[int, int], target: tuple[int, int]) -> None:
         ours, theirs = (f"l{place[0]}_s{place[1]}" for place in (target, source))
-        name = f"{ours}_from_{theirs}"
+        name, coarser = f"{ours}_from_{theirs}", target[1] - source[1]
+        shared = bits.shared and coarser >= 0
         convolution = graph.add(
             name,
             _connection,
             filters,
-            target[1] - source[1],
-            binarisation,
-            inputs=[nodes[source]],
+            coarser,
+            *((binarisation, True) if shared else (binarisation,)),
+            inputs=[bits(nodes[source]) if shared else nodes[source]],
             choice=f"{ours}/from_{theirs}",
         )
         graph.connect(convolution, nodes[target])
@@ -127,13 +135,15 @@ def cnf_graph(
     return graph
 
 
-def _connection(name: str, tensors: list[Any], filters: int, coarser: int, binarisation: str) -> Any:
+def _connection(
+    name: str, tensors: list[Any], filters: int, coarser: int, binarisation: str, reads_bits: bool = False
+) -> Any:
     """A convolution to a node that is coarser by one scale, as fine, or finer (-1)."""
     quantize, convolution = blocks(binarisation)
     x = tensors[0]
     if coarser < 0:
         x = tf.keras.layers.UpSampling2D(2, name=f"{name}_up")(x)
-    if binarisation != "float":
+    if binarisation != "float" and not reads_bits:
         x = quantize(name=f"{name}_step")(x)
     x = convolution(filters, 3, 2 if coarser > 0 else 1, name=f"{name}_conv")(x)
     return BatchNormalization(name=f"{name}_bn")(x)

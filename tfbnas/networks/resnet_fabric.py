@@ -10,7 +10,7 @@ from tfbnas.errors import UserError
 from tfbnas.hints import has_type
 from tfbnas.layers import BatchNormalization, Dense, blocks
 from tfbnas.networks.graph import NetworkGraph
-from tfbnas.networks.modules import stem, total
+from tfbnas.networks.modules import Quantised, stem, total
 
 _GROUPS = 3
 
@@ -24,6 +24,7 @@ def resnet_fabric(
     base: int = 16,
     links: bool = True,
     binarisation: str = "zero_alpha",
+    thresholds: str = "edge",
 ) -> tf.keras.Model:
     """Three groups of `n` basic blocks; blocks of the later groups also read blocks of the group before, mirrored.
 
@@ -42,6 +43,9 @@ def resnet_fabric(
       binarisation: "zero_alpha" ({0, alpha} activations, standardised kernels) or "sign" (both -1 and +1): a quantiser
         stands in front of every convolution of a block, and the stream stay real-valued, without ReLU. Or
         "float": the network of the paper in full precision. Default: "zero_alpha".
+      thresholds: "edge": every convolution quantises what it reads at a threshold of its own. "tensor": what a block
+        gives out is quantised once, for all that read it, which saves most of the quantising when deployed. Default:
+        "edge".
 
     Raises:
       UserError: A choice is neither true nor false, or no path is left from input to output.
@@ -50,7 +54,13 @@ def resnet_fabric(
       Functional model from images to logits `[batch, classes]`, float32.
     """
     graph = resnet_fabric_graph(
-        input_shape=input_shape, classes=classes, n=n, base=base, links=links, binarisation=binarisation
+        input_shape=input_shape,
+        classes=classes,
+        n=n,
+        base=base,
+        links=links,
+        binarisation=binarisation,
+        thresholds=thresholds,
     )
     return graph.build(choose, input_shape=input_shape, name="resnet_fabric")
 
@@ -63,6 +73,7 @@ def resnet_fabric_graph(
     base: int = 16,
     links: bool = True,
     binarisation: str = "zero_alpha",
+    thresholds: str = "edge",
 ) -> NetworkGraph:
     """The graph of `resnet_fabric`; the arguments are the same.
 
@@ -73,23 +84,25 @@ def resnet_fabric_graph(
         raise UserError(f"Expected `n` and `base` of resnet_fabric to be positive. Received: n={n!r}, base={base!r}.")
     graph = NetworkGraph()
     last = graph.add("stem", stem, base, binarisation)
+    bits = Quantised(graph, thresholds, binarisation)
+    reads = (binarisation, True) if bits.shared else (binarisation,)
     before: list[int] = []
     for group in range(1, _GROUPS + 1):
         channels = base * 2 ** (group - 1)
         if group > 1:
-            last = graph.add(f"group{group}_input", _identity, inputs=[last], cost=0)
+            last = bits.same(graph.add(f"group{group}_input", _identity, inputs=[last], cost=0), last)
         here = [last]  # what each block reads, so that place j + 1 holds the output of block j
         for block in range(n):
             scope, choice = f"group{group}_block{block}", f"group{group}/block{block}"
             stride = 2 if group > 1 and block == 0 else 1
             body = graph.add(
-                f"{scope}_body", _body, channels, stride, binarisation, inputs=[last], choice=f"{choice}/body"
+                f"{scope}_body", _body, channels, stride, *reads, inputs=[bits(last)], choice=f"{choice}/body"
             )
             if stride == 1:
                 skip = graph.add(f"{scope}_skip", _identity, inputs=[last], cost=0, choice=f"{choice}/skip")
             else:
                 skip = graph.add(
-                    f"{scope}_skip", _projection, channels, stride, binarisation, inputs=[last], choice=f"{choice}/skip"
+                    f"{scope}_skip", _projection, channels, stride, *reads, inputs=[bits(last)], choice=f"{choice}/skip"
                 )
             inputs = []
             for source in _linked(n, block) if links and group > 1 else []:
@@ -104,8 +117,8 @@ def resnet_fabric_graph(
                             make,
                             channels,
                             reduction,
-                            binarisation,
-                            inputs=[before[source + 1]],
+                            *reads,
+                            inputs=[bits(before[source + 1])],
                             choice=f"{choice}/{origin}",
                         )
                     )
@@ -130,9 +143,12 @@ def _identity(name: str, tensors: list[Any]) -> Any:
     return tensors[0]
 
 
-def _body(name: str, tensors: list[Any], channels: int, stride: int, binarisation: str) -> Any:
+def _body(
+    name: str, tensors: list[Any], channels: int, stride: int, binarisation: str, reads_bits: bool = False
+) -> Any:
     quantize, convolution = blocks(binarisation)
-    x = quantize(name=f"{name}_step1")(tensors[0]) if binarisation != "float" else tensors[0]
+    is_quantized = reads_bits or binarisation == "float"
+    x = tensors[0] if is_quantized else quantize(name=f"{name}_step1")(tensors[0])
     x = convolution(channels, 3, stride, name=f"{name}_conv1")(x)
     x = BatchNormalization(name=f"{name}_bn1")(x)
     x = quantize(name=f"{name}_step2")(x)
@@ -140,9 +156,12 @@ def _body(name: str, tensors: list[Any], channels: int, stride: int, binarisatio
     return BatchNormalization(name=f"{name}_bn2")(x)
 
 
-def _projection(name: str, tensors: list[Any], channels: int, stride: int, binarisation: str) -> Any:
+def _projection(
+    name: str, tensors: list[Any], channels: int, stride: int, binarisation: str, reads_bits: bool = False
+) -> Any:
     quantize, convolution = blocks(binarisation)
-    x = quantize(name=f"{name}_step")(tensors[0]) if binarisation != "float" else tensors[0]
+    is_quantized = reads_bits or binarisation == "float"
+    x = tensors[0] if is_quantized else quantize(name=f"{name}_step")(tensors[0])
     x = convolution(channels, 1, stride, name=f"{name}_conv")(x)
     return BatchNormalization(name=f"{name}_bn")(x)
 

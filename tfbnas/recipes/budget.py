@@ -28,7 +28,8 @@ class BudgetSettings:
       memory: The limit in MiB where the cost is memory; another name of `limit`.
       latency: The limit in milliseconds where the cost is latency; another name of `limit`.
       also: Limits on further costs, for instance {memory: 0.05, multiply_adds: 20}.
-      counting: For memory: paper (kernels and the last bias) or deployed (and two floats per normalised channel).
+      counting: For memory: paper (kernels and the last bias), deployed (and two floats per normalised channel), or file
+        (the size of model.tflite, within 2 %).
       device: For latency: raspberry_pi_4b, pixel1, or a file that tools/build_latency_table.py wrote.
       machines: For steps: how many modules run at once.
       allocation: For steps: depth_first (the paper's tables) or critical_path.
@@ -44,7 +45,7 @@ class BudgetSettings:
     memory: float | None = None
     latency: float | None = None
     also: dict[str, float] = field(default_factory=dict)
-    counting: Literal["paper", "deployed"] = "paper"
+    counting: Literal["paper", "deployed", "file"] = "paper"
     device: str = "raspberry_pi_4b"
     machines: int = 2
     allocation: Literal["depth_first", "critical_path"] = "depth_first"

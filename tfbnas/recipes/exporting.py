@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfbnas.costs import Latency, trace
+from tfbnas.costs import Latency, Operation, trace
 from tfbnas.costs.latency import devices
 from tfbnas.errors import UserError
 from tfbnas.export import export
@@ -16,6 +16,7 @@ from tfbnas.recipes.context import Context
 from tfbnas.recipes.int8 import forms
 from tfbnas.recipes.stages import finished, stage
 from tfbnas.recipes.training import Training, trained
+from tfbnas.units import UNITS
 
 STAGE = "export"
 
@@ -32,6 +33,9 @@ def export_stage(context: Context, task: Training) -> None:
         settings = context.settings.export
         images, labels = context.images.test.images(settings.images)
         model = trained(alone, task)
+        budget = context.settings.budget
+        is_file = "memory" in budget.limits and budget.counting == "file"
+        largest = int(budget.limits["memory"] * UNITS["memory"].scale) if is_file else None
         allow = [layer.name for layer in model.layers] if settings.float_operators else []
         result = export(
             model,
@@ -42,12 +46,16 @@ def export_stage(context: Context, task: Training) -> None:
             class_names=context.images.class_names,
             tolerance=settings.tolerance,
             allow=allow,
+            fast_on=settings.fast_on,
+            largest=largest,
         )
-        budget = context.settings.budget
         tables = [budget.device] if "latency" in budget.limits else []
-        write_json(context.run.path / "latency.json", predicted_latencies(result.deployed, tables))
-        write_json(context.run.path / "forms.json", forms(alone, task.choose(), len(result.flatbuffer)))
-        return {"bytes": len(result.flatbuffer), "seconds": result.seconds}
+        operations = result.operations()
+        write_json(context.run.path / "latency.json", predicted_latencies(operations, tables))
+        known = forms(alone, task.choose(), len(result.flatbuffer), operations)
+        write_json(context.run.path / "forms.json", known)
+        time = known["forms"][0]["milliseconds"]
+        return {"bytes": len(result.flatbuffer), "milliseconds": time, "seconds": result.seconds}
 
     alone = context.on_one_device()
     if finished(context, STAGE):
@@ -57,16 +65,16 @@ def export_stage(context: Context, task: Training) -> None:
     context.devices.from_chief(lambda: None)
 
 
-def predicted_latencies(model: tf.keras.Model, tables: Iterable[str] = ()) -> dict[str, Any]:
+def predicted_latencies(network: tf.keras.Model | list[Operation], tables: Iterable[str] = ()) -> dict[str, Any]:
     """Content of latency.json: time of each operator of a closed network, with sources and errors of the tables.
 
     A table that says nothing of one of the operators is left out, with the reason under "left_out".
 
     Args:
-      model: The network; the deploy form has the layers' names of the audit.
+      network: The network, or its operations; the deploy form has the layers' names of the audit.
       tables: Names or files of latency tables beside those that come with tfbnas. Default: none.
     """
-    operations = trace(model)
+    operations = network if isinstance(network, list) else trace(network)
     predictions, left_out = [], {}
     for name in dict.fromkeys([*tables, *devices()]):
         cost = Latency(name)

@@ -13,8 +13,10 @@ from typing import Any, ClassVar, Literal
 from tfbnas.errors import UserError, require_positive
 from tfbnas.recipes.baselines import CellBaselines, GraphBaselines, ModuleBaselines, WidthBaselines
 
-Binarisation = Literal["zero_alpha", "sign", "rectified", "float"]
+Binarisation = Literal["zero_alpha", "sign", "float"]
+AnyBinarisation = Literal["zero_alpha", "sign", "rectified", "float"]
 Shortcuts = Literal["block", "convolution"]
+Thresholds = Literal["edge", "tensor"]
 
 
 @dataclass
@@ -79,7 +81,7 @@ class ResNet18Settings(NetworkSettings):
 
     family: str = "resnet18"
     base: int | None = None
-    binarisation: Binarisation = "zero_alpha"
+    binarisation: AnyBinarisation = "zero_alpha"
     shortcuts: Shortcuts | None = None
 
 
@@ -116,7 +118,7 @@ class Vgg11Settings(NetworkSettings):
 
     family: str = "vgg11"
     base: int = 16
-    binarisation: Binarisation = "zero_alpha"
+    binarisation: AnyBinarisation = "zero_alpha"
 
 
 @dataclass
@@ -179,6 +181,13 @@ class VggSmallSettings(NetworkSettings):
         return {"plain": (f"{self.family} without interactions", self.builder_options())}
 
 
+def _without_default_thresholds(settings: NetworkSettings, options: dict[str, Any]) -> dict[str, Any]:
+    """An architecture of a version that had no such argument keeps its identity."""
+    if not settings.is_own:
+        return options
+    return {name: value for name, value in options.items() if (name, value) != ("thresholds", "edge")}
+
+
 @dataclass
 class FabricSettings(NetworkSettings):
     """The network that is searched: a ResNet Fabric.
@@ -186,15 +195,21 @@ class FabricSettings(NetworkSettings):
     Attributes:
       n: Blocks of each of the three groups: 3, 5, 7, 9, 18 hold ResNet-20, -32, -44, -56, -110.
       base: Channels of the first group.
-      binarisation: zero_alpha, sign or rectified, for Larq Compute Engine; float for the network of the paper.
+      binarisation: zero_alpha or sign, for Larq Compute Engine; float for the network of the paper.
+      thresholds: edge: every convolution quantises what it reads at a threshold of its own. tensor: each tensor is
+        quantised once for all that read it, which is faster when deployed.
     """
 
     family: str = "resnet_fabric"
     n: int = 3
     base: int = 16
     binarisation: Binarisation = "zero_alpha"
+    thresholds: Thresholds = "edge"
 
     baselines: ClassVar[type] = ModuleBaselines
+
+    def builder_options(self) -> dict[str, Any]:
+        return _without_default_thresholds(self, super().builder_options())
 
     def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
         if not self.is_own:
@@ -211,7 +226,9 @@ class CnfSettings(NetworkSettings):
       columns: W of the paper.
       scales: H of the paper; the sides of the images must be multiples of 2^(scales - 1).
       filters: Channels of every node.
-      binarisation: zero_alpha, sign or rectified, for Larq Compute Engine; float for the network of the paper.
+      binarisation: zero_alpha or sign, for Larq Compute Engine; float for the network of the paper.
+      thresholds: edge: every convolution quantises what it reads at a threshold of its own. tensor: each tensor is
+        quantised once for all that read it, which is faster when deployed.
     """
 
     family: str = "cnf"
@@ -219,12 +236,13 @@ class CnfSettings(NetworkSettings):
     scales: int = 6
     filters: int = 128
     binarisation: Binarisation = "zero_alpha"
+    thresholds: Thresholds = "edge"
 
     baselines: ClassVar[type] = ModuleBaselines
     width_option: ClassVar[str] = "filters"
 
     def builder_options(self) -> dict[str, Any]:
-        own = super().builder_options()
+        own = _without_default_thresholds(self, super().builder_options())
         return {**own, "segmentation": True} if self.segmentation and self.is_own else own
 
     def references(self) -> dict[str, tuple[str, dict[str, Any]]]:

@@ -145,12 +145,15 @@ class ExportSettings:
       input: What the files take: pixels 0..255, which they scale themselves, or normalised images in [-1, 1].
       float_operators: Whether binary layers without a binary operator may run in float, for instance depthwise
         convolutions; false refuses to export them.
+      fast_on: Latency table that says where constant channels make model.tflite faster, with the same outputs to the
+        bit; null for no such channels.
     """
 
     images: int = 256
     tolerance: float = 1e-4
     input: Literal["pixels", "normalised"] = "pixels"
     float_operators: bool = False
+    fast_on: str | None = "raspberry_pi_4b"
 
     def check(self) -> None:
         require_positive("export", images=self.images, tolerance=self.tolerance)

@@ -13,6 +13,7 @@ from tfbnas import metrics, paired, training
 from tfbnas.architecture import Architecture
 from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import Memory
+from tfbnas.costs.memory import COUNTINGS
 from tfbnas.data import ImageData
 from tfbnas.recipes import teaching
 from tfbnas.recipes.context import Context
@@ -121,7 +122,7 @@ def _train(context: Context, task: Training) -> TrainingResult:
             task.order,
             architecture.to_dict(),
             costs=prices(architecture, context.budgets),
-            memory={counting: Memory(counting).of(architecture) for counting in ("paper", "deployed")},
+            memory={counting: Memory(counting).of(architecture) for counting in COUNTINGS},
             epochs=settings.epochs,
             test_images=images.test.size,
             milliseconds=milliseconds(architecture, context.settings.budget.device),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfbnas.paired import difference, unpacked
-from tfbnas.report import latency, trained
+from tfbnas.report import exported, latency, trained
 from tfbnas.report.figure import Figure
 from tfbnas.report.reading import Run
 from tfbnas.report.trained import Panel
@@ -119,7 +119,7 @@ def figures(run: Run) -> list[Figure]:
         return []
     caption = (
         "Test accuracy over the bytes of the .tflite file and over the predicted time of one inference; higher and "
-        "further left is better. Of binary networks that were not exported the bytes of the file are not known."
+        "further left is better. Of binary networks that were not exported the bytes are predicted."
     )
     draw = functools.partial(trained.accuracy_against, run, panels(run), ())
     return [Figure("accuracy-deployed", "Accuracy once deployed, against int8", caption, draw)]
@@ -128,7 +128,7 @@ def figures(run: Run) -> list[Figure]:
 def panels(run: Run) -> list[Panel]:
     """The bytes of the files, and the predicted times, of the trained networks."""
     known = [one for one in run.trainings if "accuracy" in one.test]
-    files = {one.key: trained.file_of(run, one) / _KIB for one in known if trained.file_of(run, one)}
-    times = {one.key: one.milliseconds for one in known if one.milliseconds}
+    files = {one.key: exported.file_of(run, one) / _KIB for one in known if exported.file_of(run, one)}
+    times = {one.key: time for one in known if (time := exported.time_of(run, one))}
     found = [Panel("Bytes of the file", "Size", "KiB", files, None), Panel("Predicted time", "Time", "ms", times, None)]
     return [panel for panel in found if panel.values]

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from tfbnas.paired import Difference, difference, unpacked
-from tfbnas.report import exported, style
+from tfbnas.report import exported, latency, style
 from tfbnas.report.figure import Figure
 from tfbnas.report.methods import Method, Published
 from tfbnas.report.reading import Run
@@ -62,16 +62,11 @@ def table(run: Run, published: Sequence[Published]) -> Table:
         cells += ["" if (price := run.price(one, cost)) is None else shown(cost, price) for cost in costs]
         cells += [mib(one.memory.get("paper")), mib(one.memory.get("deployed"))]
         if deployed:
-            cells += [size(file_of(run, one) or None), f"{one.milliseconds:.2f}" if one.milliseconds else ""]
+            cells += [size(exported.file_of(run, one) or None), latency.rough(exported.time_of(run, one) or None)]
         cells += [duration(one.seconds or None), *([] if epochs else [str(one.epochs)])]
         rows.append(Row(one.label, one is run.searched, cells, _printed(beside.pop(one.key, None))))
     rest = [row for row in published if not row.key or row.key in beside]
     return Table(heads, rows + [Row("", False, [], _printed(row)) for row in rest])
-
-
-def file_of(run: Run, one: TrainingResult) -> float:
-    """Bytes of a network's file; 0 where none was made."""
-    return one.file or (exported.file_size(run) or 0.0 if one is run.searched else 0.0)
 
 
 def _printed(row: Published | None) -> list[str]:

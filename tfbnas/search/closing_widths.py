@@ -8,12 +8,19 @@ every width, else the search would have moved one towards the other. So a channe
 costs on average, times the probability that its width has it: the logistic distribution's mass above its ratio. The
 channel with the most worth for its own cost comes first. Where cost rises evenly these are the widths that rounding
 took the most from; where it rises in stairs, a channel that makes the next stair cheap comes before one that climbs it.
+
+A width may be slower than a wider one: kernels work on eights of outputs, and quantise whole words of 32 channels many
+times faster than others. Where the closing knows times, each width becomes the fastest of the number found and the next
+multiples of 8 and of 32, and the common factor is the largest with which that is within the budgets. What is left goes
+where it makes no width one for which a wider one is faster.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +30,16 @@ Prices = Callable[[np.ndarray], np.ndarray]
 """From numbers of channels `[networks, widths]` to costs `[networks, budgets]`, each in its own unit."""
 
 _FACTORS = 256
+_FEWER = 64
+"""Common factors of which each is widened; that takes many prices."""
 _STRIDE = 32
 """Channels up to which a step may go: a word of bits, behind which the stairs of a latency begin anew."""
+_LIKED = (8, 32)
+"""Kernels are made for multiples of these: outputs in eights, words of 32 channels."""
+_LEAST = 0.85
+"""Of the common factor without wider widths, the least share for which all widths become faster ones."""
+_CLIFF = 0.02
+"""Share of the time that a step may take though it takes little of the budget: an eight of outputs, but no word."""
 _ROUNDING = 1e-6
 """Relative error of a price that was summed in float32."""
 
@@ -58,8 +73,17 @@ def channels_of(ratios: np.ndarray, base: np.ndarray, *, multiple: int = 1) -> n
 class ClosingWidths:
     """Closes the widths of a search; what was asked last is remembered. For the arguments see `close`."""
 
-    def __init__(self, prices: Prices, limits: np.ndarray, *, base: np.ndarray, multiple: int = 1, fill: bool = True):
-        self._prices, self._limits = prices, limits
+    def __init__(
+        self,
+        prices: Prices,
+        limits: np.ndarray,
+        *,
+        base: np.ndarray,
+        multiple: int = 1,
+        fill: bool = True,
+        times: Prices | None = None,
+    ):
+        self._prices, self._limits, self._times = prices, limits, times
         self._base, self._multiple, self._fill = base, multiple, fill
         self._last: tuple[tuple[bytes, float, bytes], ClosedWidths] | None = None
 
@@ -75,6 +99,7 @@ class ClosingWidths:
                 limits=self._limits,
                 multiple=self._multiple,
                 fill=self._fill,
+                times=self._times,
             )
             self._last = key, found
         return self._last[1]
@@ -105,6 +130,7 @@ def close(
     limits: np.ndarray,
     multiple: int = 1,
     fill: bool = True,
+    times: Prices | None = None,
 ) -> ClosedWidths:
     """The channels of the network that comes out, within all budgets.
 
@@ -118,12 +144,15 @@ def close(
       multiple: What the channels are multiples of. Default: 1.
       fill: Whether what is left of the budgets is used. Otherwise mu is only scaled down where it exceeds one.
         Default: True.
+      times: Gives the times of many networks at once, one column: then widths become wider ones that are faster.
+        Default: none.
     """
     own = channels_of(mu, base, multiple=multiple)
     most = np.maximum(own, channels_of(widest / base, base, multiple=multiple)) if fill else own
-    factor, channels = _scaled(mu, base, most, multiple, prices, limits)
+    faster = Faster(times, multiple) if times is not None else None
+    factor, channels = _scaled(mu, base, most, multiple, prices, limits, faster)
     if fill:
-        channels = _filled(channels, factor * mu, sigma, base, most, multiple, prices, limits)
+        channels = _filled(channels, factor * mu, sigma, base, most, multiple, prices, limits, faster)
     share = float(np.max(prices(channels[None])[0] / limits))
     return ClosedWidths(channels, share, bool(np.all(channels >= most)))
 
@@ -136,26 +165,112 @@ def fits(costs: np.ndarray, limits: np.ndarray) -> np.ndarray:
     return np.all((costs <= limits * (1 - _ROUNDING)) | (costs == limits), axis=1)
 
 
-def _scaled(mu, base, most, multiple, prices, limits) -> tuple[float, np.ndarray]:
-    """The largest common factor of all mu within the limits, and the channels that it gives.
+class Faster:
+    """Widths for which no liked wider one is faster.
 
-    Costs may fall where channels rise, so no bisection: of many factors the largest is taken, and of those behind it.
+    Args:
+      times: Of many networks.
+      multiple: What the channels are multiples of.
     """
+
+    def __init__(self, times: Prices, multiple: int = 1):
+        self._times = times
+        self._liked = [math.lcm(liked, multiple) for liked in _LIKED]
+
+    def widened(self, rows: np.ndarray, may: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
+        """Networks `[networks, widths]` with each width the fastest of its own number and the next liked ones.
+
+        The widths that save most come first. Where two are equally fast it is the narrower one.
+
+        Args:
+          rows: The networks.
+          may: Of many networks, which may be. Default: all.
+        """
+        rows, every = rows.copy(), np.arange(len(rows))
+        for _ in range(rows.shape[1]):
+            wider, saved = self._saved(rows, may)
+            best = np.argmax(saved, axis=1)
+            worth = saved[every, best] > 0
+            if not worth.any():
+                break
+            rows[every[worth], best[worth] % rows.shape[1]] = wider.reshape(len(rows), -1)[every[worth], best[worth]]
+        return rows
+
+    def widened_one(self, rows: np.ndarray, width: np.ndarray | int) -> np.ndarray:
+        """The same for one width of each network, by its number `[networks]`; the others stay as they are."""
+        every, best = np.arange(len(rows)), rows
+        least = self._times(rows)[:, 0] * (1 - _ROUNDING)
+        for liked in self._liked:
+            wider = rows.copy()
+            wider[every, width] = _up(rows[every, width], liked)
+            time = self._times(wider)[:, 0]
+            best = np.where((time < least)[:, None], wider, best)
+            least = np.minimum(least, time)
+        return best
+
+    def slowdown(self, channels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The share of its time by which a network `[widths]` is slower as each of some others `[networks]`."""
+        here = self._times(channels[None])[0, 0]
+        return self._times(rows)[:, 0] / here - 1
+
+    def _saved(self, rows: np.ndarray, may) -> tuple[np.ndarray, np.ndarray]:
+        """Liked numbers `[networks, liked, widths]`, and the times that each saves alone `[networks, liked * widths]`.
+
+        What is no faster, or may not be, saves nothing.
+        """
+        wider = np.stack([_up(rows, liked) for liked in self._liked], axis=1)
+        count, kinds, widths = wider.shape
+        single = np.repeat(rows[:, None], kinds * widths, axis=1).reshape(count, kinds, widths, widths)
+        place = np.arange(widths)
+        single[:, :, place, place] = wider
+        here, single = self._times(rows), single.reshape(-1, widths)
+        saved = here - self._times(single).reshape(count, -1)
+        if may is not None:
+            saved = np.where(may(single).reshape(saved.shape), saved, 0.0)
+        return wider, np.where(saved > _ROUNDING * here, saved, 0.0)
+
+
+def _up(channels: np.ndarray, multiple: int) -> np.ndarray:
+    return -(-channels // multiple) * multiple
+
+
+def _scaled(mu, base, most, multiple, prices, limits, faster) -> tuple[float, np.ndarray]:
+    """The largest common factor of all mu within the limits, and the channels that it gives."""
 
     def channels(factors: np.ndarray) -> np.ndarray:
         return np.minimum(channels_of(factors[:, None] * mu, base, multiple=multiple), most)
 
-    low, high = 0.0, float(np.max((most + multiple) / (mu * base)))
+    def liked(factors: np.ndarray) -> np.ndarray:
+        distinct, places = np.unique(channels(factors), axis=0, return_inverse=True)
+        return faster.widened(distinct)[places.reshape(-1)]
+
+    highest = float(np.max((most + multiple) / (mu * base)))
+    factor, plain = _largest(channels, highest, prices, limits)
+    if faster is None:
+        return factor, plain
+    narrower, found = _largest(liked, factor, prices, limits, count=_FEWER)
+    if narrower >= _LEAST * factor and fits(prices(found[None]), limits)[0]:
+        return narrower, found
+    return factor, faster.widened(plain[None], lambda rows: fits(prices(rows), limits))[0]
+
+
+def _largest(channels, highest: float, prices, limits, *, count: int = _FACTORS) -> tuple[float, np.ndarray]:
+    """The largest factor up to `highest` of which the channels are within the limits, and these; 0 where none are.
+
+    Costs may fall where channels rise, so no bisection: of many factors the largest is taken, and of those behind it.
+    """
+    low, high = 0.0, highest
     for _ in range(3):
-        factors = np.linspace(low, high, _FACTORS + 1)
+        factors = np.linspace(low, high, count + 1)
         within = np.flatnonzero(fits(prices(channels(factors)), limits))
         best = int(within[-1]) if len(within) else 0
-        low, high = float(factors[best]), float(factors[min(best + 1, _FACTORS)])
+        low, high = float(factors[best]), float(factors[min(best + 1, count)])
     return low, channels(np.array([low]))[0]
 
 
-def _filled(channels, mu, sigma, base, most, multiple, prices, limits) -> np.ndarray:
+def _filled(channels, mu, sigma, base, most, multiple, prices, limits, faster) -> np.ndarray:
     """The channels with what is left of the budgets, given to the width whose next channels are worth it most."""
+    most = np.maximum(most, channels)
     count = len(channels)
     steps = multiple * np.arange(1, max(1, _STRIDE // multiple) + 1)
     here = prices(channels[None])[0]
@@ -167,15 +282,21 @@ def _filled(channels, mu, sigma, base, most, multiple, prices, limits) -> np.nda
     while True:
         # Row [width, step]: that width with so many channels more.
         more = channels[:, None] + steps
-        rows = np.repeat(channels[None], more.size, axis=0)
-        rows[np.arange(more.size), np.repeat(np.arange(count), len(steps))] = more.ravel()
+        rows, moved = np.repeat(channels[None], more.size, axis=0), np.repeat(np.arange(count), len(steps))
+        rows[np.arange(more.size), moved] = more.ravel()
         costs = prices(rows)
         possible = (fits(costs, limits) & (more <= most[:, None]).ravel()).reshape(more.shape)
+        slower: Any = 0.0
+        if faster is not None:
+            slower = faster.slowdown(channels, rows).reshape(more.shape)
+            cheap = (costs[:, tightest] - here[tightest]).reshape(more.shape) / limits[tightest]
+            possible &= np.all(faster.widened_one(rows, moved) == rows, axis=1).reshape(more.shape)
+            possible &= (slower <= _CLIFF) | (slower <= 2 * cheap)
         if not possible.any():
             return channels
         has = _probability(more[..., None] - np.arange(multiple), mu, sigma, base).sum(axis=-1)
         value = worth[:, None] * np.cumsum(has, axis=1)
-        extra = (costs[:, tightest] - here[tightest]).reshape(more.shape)
+        extra = np.maximum((costs[:, tightest] - here[tightest]).reshape(more.shape), slower * limits[tightest])
         free = extra <= 1e-9 * limits[tightest]
         gain = np.where(free, 1e12 * value, value / np.where(free, 1.0, extra))
         width, step = np.unravel_index(np.argmax(np.where(possible, gain, -1.0)), more.shape)

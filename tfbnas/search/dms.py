@@ -7,7 +7,8 @@ then computes one convolution per layer, that of the widest candidate, and best-
 - the mask acts behind batch normalisation, which would cancel it, and on both paths of a residual stream;
 - candidates are anchored at the last clustering, else their probabilities would not depend on mu;
 - the penalty looks at the cost of candidates anchored at the present mu (see `_penalised_costs`);
-- the architecture that comes out is scaled to the budget (see `closing_widths`; the paper takes mu as it is);
+- the architecture that comes out is scaled to the budget and gets widths that kernels like (see `closing_widths`; the
+  paper takes mu as it is), and a latency budget is about these widths;
 - within a round mu cannot leave the range of the next, narrower candidates around the last anchor: beyond its own ones
   no evidence was gathered, and so the steps of the search are annealed with its range;
 - the penalty is relative to the budget (see `Budget`).
@@ -107,23 +108,29 @@ class DMS(Search):
         self.latest_costs = tf.Variable(tf.zeros([len(self.budgets)]), name="latest_costs", trainable=False)
         self.last_round = LastRound(float(own.initial_sigma))
         self._masks: tuple[tf.Tensor, ...] | None = None
+        self._delivered: tf.Tensor | None = None
         for index, width in enumerate(self._widths):
             width.mask = functools.partial(self._mask, index)
         self._means = {
             name: tf.keras.metrics.Mean(name) for name in ("loss", "accuracy", "validation_loss", "validation_accuracy")
         }
         self.cluster(0, fresh=True)
+        table = dms_widths.table(self.budgets, own)
+        times = dms_widths.times(table, self.operations, list(widths))
         self._closing = ClosingWidths(
             prices_of_widths([one.cost for one in self.budgets], self.operations, list(widths)),
             np.array([one.limit for one in self.budgets]),
             base=self.base,
             multiple=own.width_multiple,
             fill=own.fill_budget,
+            times=times,
         )
         smallest = dms_widths.smallest(template, own)
         channels = tf.constant([[float(smallest[name])] for name in widths])
         least = self._expected(channels, tf.ones_like(channels))
         dms_widths.check_reach(self.budgets, least, self.least_text(template, own))
+        if times is not None and any(one.cost is table for one in self.budgets):
+            self._delivered = dms_widths.delivered(times, self.base, own)
 
     @classmethod
     def check_costs(cls, budgets: Sequence[Budget]) -> None:
@@ -202,7 +209,13 @@ class DMS(Search):
     # The distributions over the widths.
 
     def _expected(self, channels: tf.Tensor, probabilities: tf.Tensor) -> list[tf.Tensor]:
-        """Expected cost of each budget, for channels and their probabilities `[widths, candidates]`."""
+        """Expected cost of each budget, for channels and their probabilities `[widths, candidates]`.
+
+        A latency budget is about the widths that such channels are delivered with.
+        """
+        if self._delivered is not None:
+            place = tf.minimum(tf.cast(channels, tf.int32), self._delivered.shape[1] - 1)
+            channels = tf.gather(self._delivered, place, batch_dims=1)
         distributions = {width.name: (channels[i], probabilities[i]) for i, width in enumerate(self._widths)}
         return [budget.cost.expected(self.operations, distributions) for budget in self.budgets]
 

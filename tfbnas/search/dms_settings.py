@@ -32,6 +32,9 @@ class Settings(WeightSettings):
       width_multiple: The architecture that comes out has widths that are multiples of this; 32 suits bit packing.
       fill_budget: Whether the architecture that comes out is widened to its budget where mu leaves it below, up to the
         widest channels that the search has tried. The paper takes mu as it is.
+      fast_on: Latency table by which the architecture that comes out gets widths that kernels like: the fastest of the
+        number found and the next multiples of 8 and of 32, within the budgets. A latency budget's own table comes
+        first. null: widths are taken as they were found, as the paper does.
       compare_best_effort: Whether the search runs a second time without best_effort, for the report's figure.
     """
 
@@ -52,6 +55,7 @@ class Settings(WeightSettings):
     best_effort: bool = True
     width_multiple: int = 1
     fill_budget: bool = True
+    fast_on: str | None = "raspberry_pi_4b"
     compare_best_effort: bool = False
 
     def check(self, group: str = "search") -> None:

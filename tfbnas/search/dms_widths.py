@@ -9,13 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnas.architecture import Architecture
-from tfbnas.costs import Budget, DifferentiableCost, Operation
+from tfbnas.costs import Budget, DifferentiableCost, Latency, Operation
+from tfbnas.costs.closed import prices_of_widths
 from tfbnas.errors import UserError
 from tfbnas.layers import OpenWidth
 from tfbnas.networks import choices
 from tfbnas.networks.choices import Width, kind_of
 from tfbnas.search import logistic
-from tfbnas.search.closing_widths import channels_of
+from tfbnas.search.closing_widths import Faster, Prices, channels_of
 from tfbnas.search.dms_settings import Settings
 
 
@@ -90,6 +91,48 @@ def width_of(network: str, name: str, default: object) -> Width:
             f"of the kind {type(kind).__name__}."
         )
     return kind
+
+
+def table(budgets: Sequence[Budget], settings: Settings) -> Latency | None:
+    """The latency table by which widths are delivered: that of the first latency budget, else the settings'.
+
+    Raises:
+      UserError: There is no such table.
+    """
+    if settings.fast_on is None:
+        return None
+    own = next((budget.cost for budget in budgets if isinstance(budget.cost, Latency)), None)
+    try:
+        return own or Latency(settings.fast_on)
+    except UserError as error:
+        raise UserError(str(error).replace("`device`", "`search.fast_on`")) from error
+
+
+def times(found: Latency | None, operations: Sequence[Operation], names: Sequence[str]) -> Prices | None:
+    """What `closing_widths` takes as times; None where there is no table, or it does not know all of the layers."""
+    if found is None:
+        return None
+    of_rows = prices_of_widths([found], operations, names)
+    try:
+        of_rows(np.ones((1, len(names)), int))
+    except UserError:
+        return None  # a layer of the user's own
+    return of_rows
+
+
+def delivered(times: Prices, base: np.ndarray, settings: Settings) -> tf.Tensor:
+    """With how many channels each number of channels of a width is delivered, `[widths, numbers]`, float32.
+
+    As the closing decides, but for each width alone, with all others at the ratio at which the search starts.
+    """
+    start = channels_of(np.full(len(base), settings.initial_ratio), base, multiple=settings.width_multiple)
+    count = int(2 * max(base) * (settings.initial_ratio + logistic.SPREAD * settings.initial_sigma)) + 1
+    faster, found = Faster(times, settings.width_multiple), np.tile(np.arange(count), (len(base), 1))
+    for width in range(len(base)):
+        rows = np.tile(start, (count - 1, 1))
+        rows[:, width] = np.arange(1, count)
+        found[width, 1:] = faster.widened_one(rows, width)[:, width]
+    return tf.constant(found, tf.float32)
 
 
 def check_costs(budgets: Sequence[Budget]) -> None:
