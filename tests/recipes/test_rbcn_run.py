@@ -14,8 +14,10 @@ from tfbnas.architecture import Architecture
 from tfbnas.costs import MIB, Memory
 from tfbnas.errors import UserError
 from tfbnas.recipes import teaching
+from tfbnas.recipes.families import KerasModelSettings
 from tfbnas.recipes.options import TrainSettings
 from tfbnas.recipes.recipe import Recipe
+from tfbnas.search.registry import METHODS
 from tfbnas.training.adversarial import Adversarial
 from tfbnas.training.distillation import Distillation
 
@@ -147,6 +149,14 @@ def test_a_training_with_a_teacher_and_a_pruning_that_starts_from_it(image_folde
         Recipe("rbcn_prune_resnet18", family="resnet18"), tmp_path / "b", image_folder, **network, **PRUNE, **start
     )
     assert Memory().of(Architecture.load(tmp_path / "b/architecture.json")) <= 0.004 * MIB
+
+
+def test_a_run_goes_on_from_any_directory(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert KerasModelSettings(model="my.keras").absolute().builder_options() == {"file": str(tmp_path / "my.keras")}
+    assert TrainSettings(teacher="t.keras").absolute().teacher == str(tmp_path / "t.keras")
+    assert TrainSettings(teacher="full_precision").absolute().teacher == "full_precision"
+    assert METHODS["rbcn"].settings(start="runs/a").absolute().start == str(tmp_path / "runs/a")
 
 
 @pytest.mark.parametrize("follows", ["logits", "features", "discriminators"])

@@ -61,6 +61,10 @@ def test_loses_exactly_the_useless_filters(pruned):
     masks = search.masks.values.numpy()
     assert np.count_nonzero(masks == 0.0) == 6 and masks[masks > 0].min() > 0.05  # zeros are exact, no others are near
     assert history["filters"][-1] == pytest.approx(12 / 18) and len(search.costs()) == 1
+    # The costs of the epochs are those of the filters left, not of what would be cut to the limit.
+    assert (
+        history["cost"][0] == pytest.approx(Memory().of(made().template)) and history["cost"][-1] == search.costs()[0]
+    )
 
 
 def test_what_comes_out_is_the_masked_network(pruned):

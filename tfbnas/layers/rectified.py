@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfbnas.layers.convolution import SignConv2D
-from tfbnas.layers.width import OpenWidth
+from tfbnas.layers.width import OpenWidth, initial_value, present_size
 
 
 def kernel_loss(kernel: tf.Tensor, signs: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
@@ -50,8 +50,10 @@ class RectifiedConv2D(SignConv2D):
 
     def build(self, input_shape):
         super().build(input_shape)
-        # At the mean size of the kernel, where the kernel loss is least.
-        mean = tf.keras.initializers.Constant(float(tf.reduce_mean(tf.abs(self.kernel))))
+        # At the mean size of such a kernel, where the kernel loss is least, whatever numbers were drawn for this one.
+        sizes = [present_size(dimension) for dimension in self._dimensions]
+        usual = initial_value(self.kernel_initializer, sizes, 0, self.name)
+        mean = tf.keras.initializers.Constant(float(tf.reduce_mean(tf.abs(usual))))
         self.scale = self.add_sized_weight("scale", self._dimensions[:3], mean)
         if self.kernel_loss_weight:
             self.add_loss(self._weighted_loss)

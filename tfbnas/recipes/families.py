@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
 from tfbnas.errors import UserError, require_positive
@@ -100,6 +100,10 @@ class KerasModelSettings(NetworkSettings):
         if not self.is_own or self.model is None:
             return dict(self.options)
         return {"file": os.path.abspath(self.model), **self.options}
+
+    def absolute(self) -> KerasModelSettings:
+        """With the path of the file from the root."""
+        return self if self.model is None else replace(self, model=os.path.abspath(self.model))
 
     def check(self) -> None:
         if self.is_own and self.model is None:

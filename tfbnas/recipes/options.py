@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -116,6 +117,11 @@ class TrainSettings(WeightSettings):
                 f"Expected `train.teacher` to be {FULL_PRECISION} or a Keras file. Received: {self.teacher!r}, which "
                 "is missing."
             )
+
+    def absolute(self) -> TrainSettings:
+        """With the path of a teacher's file from the root."""
+        is_file = self.teacher is not None and self.teacher != FULL_PRECISION
+        return replace(self, teacher=os.path.abspath(str(self.teacher))) if is_file else self
 
 
 class NoBudget:

@@ -46,6 +46,7 @@ def run(command: Command[Any], method: Method) -> None:
             command.settings,
             precision=precision.resolve(command.settings.precision),
             data=data.absolute(command.settings.data),
+            **_with_absolute_paths(command.settings),
         )
         images = load_data(settings.data, segmentation=settings.network.segmentation)
         template = whole(method, settings, images)
@@ -60,6 +61,12 @@ def run(command: Command[Any], method: Method) -> None:
                 pass  # a machine that cannot measure is told before anything is written
         with open_run(replace(command, settings=settings), method, images, template, devices) as context:
             run_stages(context)
+
+
+def _with_absolute_paths(settings: Any) -> dict[str, Any]:
+    """The groups that name files, with absolute paths, so that a run goes on from any directory."""
+    named = {name: getattr(settings, name) for name in ("network", "search", "train")}
+    return {name: group.absolute() for name, group in named.items() if hasattr(group, "absolute")}
 
 
 def run_stages(context: Context) -> None:

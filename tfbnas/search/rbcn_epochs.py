@@ -24,6 +24,5 @@ class Epochs(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         search = self.model
-        logs |= dict(zip(search.cost_names, search.costs(), strict=True))
         logs["filters"] = float(search.counts().numpy().sum() / search.base.sum())
         logs["sparsity"] = float(search.sparsity.numpy())

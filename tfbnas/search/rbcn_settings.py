@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -63,6 +64,10 @@ class Settings(WeightSettings):
     discriminator_units: int = 64
     discriminator_learning_rate: float = 1e-3
     fine_tune: bool = True
+
+    def absolute(self) -> Settings:
+        """With the path of the run directory from the root."""
+        return self if self.start is None else replace(self, start=os.path.abspath(self.start))
 
     def check(self, group: str = "search") -> None:
         """Refuses values that no search can have; messages name them behind `group` and a dot.
