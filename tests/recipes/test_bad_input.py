@@ -50,6 +50,12 @@ def test_budget_below_the_smallest_network(refused, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_latency_table_that_is_none_is_refused_before_anything_is_searched(refused, tmp_path):
+    message = refused(export__fast_on="pixel")
+    assert "`export.fast_on`" in message and "Did you mean 'pixel1'" in message
+    assert not (tmp_path / "run").exists()
+
+
 def test_missing_data_name_the_quick_set_and_the_tool(refused, tmp_path):
     message = refused(data__name="cifar10", data__data_dir=str(tmp_path))
     assert "cifar10-quick" in message and "prepare_cifar10.py" in message

@@ -33,11 +33,12 @@ def devices() -> list[str]:
     return sorted(path.stem for path in _TABLES.glob("*.json"))
 
 
-def load_table(device: str | os.PathLike) -> dict[str, Any]:
+def load_table(device: str | os.PathLike, *, argument: str = "device") -> dict[str, Any]:
     """Reads a latency table.
 
     Args:
       device: Name of a shipped table, or path of a JSON file.
+      argument: What messages call it. Default: "device".
 
     Raises:
       UserError: There is no such table, or the file is none.
@@ -47,7 +48,7 @@ def load_table(device: str | os.PathLike) -> dict[str, Any]:
     if not path.is_file():
         known = devices()
         raise UserError(
-            f"Expected `device` to be one of {known} or a file that tools/build_latency_table.py wrote. Received: "
+            f"Expected `{argument}` to be one of {known} or a file that tools/build_latency_table.py wrote. Received: "
             f"{str(device)!r}.{nearest(str(device), known)}"
         )
     table = read_json(path)

@@ -52,7 +52,7 @@ def table(run: Run, published: Sequence[Published]) -> Table:
     heads += [(cost_name(cost).capitalize(), cost.unit if cost.unit != cost.name else "") for cost in costs]
     second, deployed = countings.beside(run), countings.has_int8(run)
     heads += [("Memory", "paper’s count, MiB"), ("Memory", second.head)]
-    heads += [("File", "bytes"), ("Time", "predicted, ms")] if deployed else []
+    heads += [("File", ".tflite"), ("Time", "predicted, ms")] if deployed else []
     plural = "s" * (epochs != 1)
     heads += [("Time", f"training, {epochs} epoch{plural}")] if epochs else [("Time", "training"), ("Epochs", "")]
     beside = {row.key: row for row in published if row.key}
@@ -129,13 +129,14 @@ def gains(run: Run) -> list[Gain]:
         return []
     limit = 1.25 * (searched.memory.get("paper") or math.inf)
     return [
-        Gain(100 * (searched.test["accuracy"] - other.test["accuracy"]), other, _difference(searched, other))
+        Gain(100 * (searched.test["accuracy"] - other.test["accuracy"]), other, paired(searched, other))
         for other in run.compared
         if "accuracy" in other.test and other.form == "binary" and other.memory.get("paper", 0.0) <= limit
     ]
 
 
-def _difference(one: TrainingResult, other: TrainingResult) -> Difference | None:
+def paired(one: TrainingResult, other: TrainingResult) -> Difference | None:
+    """The difference of two networks on the same images; None where it is not known which they classify correctly."""
     if not one.correct or not other.correct or one.test_images != other.test_images:
         return None
     return difference(*(unpacked(found.correct, found.test_images) for found in (one, other)))
