@@ -31,7 +31,7 @@ RECIPE = PROGRAM.rpartition(".")[2]
 def command(command, tmp_path):
     """Function: the README's command line on the tiny images. Its network is where the command is started."""
     (tmp_path / "my_network.py").write_text(BUILDER, encoding="utf-8")
-    return lambda run: command(run, *OPTIONS, recipe=RECIPE, train__epochs=12)
+    return lambda run: command(run, *OPTIONS, recipe=RECIPE, train__epochs=40)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_a_run_leaves_everything_that_is_promised(undisturbed, command, start):
     found = Architecture.load(undisturbed / "architecture.json")
     assert found.to_dict() == search["architecture"] and found.network == "my_network:small"
     trained = json.loads((undisturbed / "stages" / "train-searched.json").read_text())
-    assert len(trained["history"]) == 12 and 0 <= trained["test"]["accuracy"] <= 1
+    assert len(trained["history"]) == 40 and 0 <= trained["test"]["accuracy"] <= 1
 
 
 def test_new_photographs_are_told_apart_without_tfbnas(undisturbed, tmp_path):
