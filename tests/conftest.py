@@ -22,8 +22,8 @@ from tfbnas.networks import register
 
 _LONG = {
     *("test_distribution", "test_bsn_run", "test_dms_run", "test_cibcnn_run", "test_readme"),
-    *("test_user_path", "test_cibcnn", "test_dcpnas", "test_methods", "test_networks"),
-    *("test_sweep", "test_search_stage", "test_search_benchmark", "test_interaction_policy"),
+    *("test_cibcnn", "test_dcpnas", "test_methods", "test_networks"),
+    *("test_sweep", "test_search_stage", "test_interaction_policy"),
 }
 
 
@@ -66,6 +66,10 @@ def small_memory(channels, *, deployed=False, classes=4):
 
 
 register("test-small", small_network)
+
+# To rewrite a traced graph takes a third of a small search's time, and its numbers are the same but for rounding. Whole
+# runs, each in a process of its own, go through the rewriting as a user's do.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 # A trace makes hundreds of thousands of objects that stay. Looking for circles among them again and again takes time.
 gc.freeze()

@@ -131,7 +131,8 @@ class TrainingResult(Result):
       order: Place in tables and figures, rising.
       architecture: The closed architecture.
       costs: By the names of the search's costs, in their own units.
-      memory: Bytes of the weights by counting, "paper" and "deployed".
+      memory: Bytes of the weights by counting, "paper" and "deployed", and "file", what its file is predicted to take;
+        empty for an int8 network.
       test: On the test images: "accuracy" from 0 to 1, and "mean_iou" for a class for each pixel.
       validation: The same on the images held out; empty for none.
       test_images: How many.

@@ -19,12 +19,13 @@ import argparse
 import functools
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
-from tfbnas import data, networks, training
+from tfbnas import data
 from tfbnas.architecture import Architecture
 from tfbnas.costs import MIB, Latency, Memory
 from tfbnas.errors import UserError
@@ -35,7 +36,7 @@ from tfbnas.recipes.devices import Devices
 from tfbnas.recipes.exporting import STAGE, export_stage
 from tfbnas.recipes.recipe import Recipe
 from tfbnas.recipes.searching import search_stage
-from tfbnas.recipes.settings import parse, preset_files
+from tfbnas.recipes.settings import Command, parse, preset_files
 from tfbnas.recipes.training import Training, train_stage
 from tfbnas.report import style
 
@@ -92,7 +93,7 @@ def row_of(kind: str, width: int, arguments: argparse.Namespace, images: data.Im
     if (run_dir / "settings.yaml").exists():
         options = ["--run_dir", str(run_dir)]
     options += [f"--{name}={value}" for name, value in settings.items()]
-    command = parse(
+    command: Command[Any] = parse(
         recipe.settings_class,
         options,
         program=f"python -m tfbnas.recipes.{RECIPE}",
@@ -108,8 +109,7 @@ def _row(kind: str, width: int, context: Context, template: Architecture) -> Row
     if kind in ("latency", "memory"):
         found = Architecture.from_dict(search_stage(context).architecture)
     else:
-        bases = {name: one.base for name, one in networks.choices(template).items()}
-        found = training.uniform(template, bases, 1.0)
+        found = replace(template, method="uniform")  # every width as the family has it
     if kind == "int8":
         task = Training("int8", LABELS[kind], "reference", 1, functools.partial(int8.twin, found))
         result = train_stage(context, int8.as_int8(context, task))
@@ -171,7 +171,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=128, help="images per step (default: %(default)s)")
     parser.add_argument("--recipe", choices=["sgd", "adam", "adam_sgd"], default="adam_sgd")
     parser.add_argument("--learning_rate", type=float, default=0.1, help="of SGD (default: %(default)s)")
-    parser.add_argument("--counting", default="deployed", help="of the bytes that a search limits (default: deployed)")
+    parser.add_argument("--counting", default="file", help="of the bytes that a search limits (default: %(default)s)")
     parser.add_argument("--device", default="raspberry_pi_4b", help="whose latency table (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run_dir", default="runs/where_binary_wins", help="(default: %(default)s)")

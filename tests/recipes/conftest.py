@@ -61,9 +61,8 @@ def command(image_folder):
 
 
 def environment() -> dict[str, str]:
-    """The process's own, with the tfbnas under test and own_family importable from any working directory."""
-    places = [str(Path(tfbnas.__file__).parents[1]), str(Path(__file__).parent)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+    """The process's own, with the tfbnas under test importable from any working directory."""
+    return {**os.environ, "PYTHONPATH": str(Path(tfbnas.__file__).parents[1])}
 
 
 @pytest.fixture

@@ -91,6 +91,10 @@ def test_sigma_that_would_rise(refused):
     assert "final_sigma" in refused(search__final_sigma=0.9)
 
 
+SMALL = {"network__family": "test-small", "budget__memory": 0.002}  # VGG-11 takes five times as long to trace
+EXPLODING = SMALL | {"search__learning_rate": 1e30, "search__final_learning_rate": 1e30}
+
+
 @pytest.fixture(scope="module")
 def broken_off(tmp_path_factory):
     """Directory of a run that a test leaves behind the search's first steps, for those that go on from there."""
@@ -98,14 +102,14 @@ def broken_off(tmp_path_factory):
 
 
 def test_rates_that_explode_stop_with_the_step_and_keep_the_last_checkpoint(refused, broken_off):
-    message = refused(run_dir=broken_off, search__learning_rate=1e30, search__final_learning_rate=1e30)
+    message = refused(run_dir=broken_off, **EXPLODING)
     assert "step" in message and "learning rate" in message
     assert not Checkpoints(broken_off / "checkpoints" / "search").steps()
 
 
 def test_run_directory_of_other_settings(refused, broken_off):
     assert broken_off.exists(), "needs the run of the test above"
-    message = refused(run_dir=broken_off, search__rounds=3)
+    message = refused(run_dir=broken_off, search__rounds=3, **SMALL)
     assert "search.rounds was 2, now 3" in message
 
 
@@ -114,7 +118,7 @@ def test_damaged_checkpoint(refused, broken_off):
     checkpoints = Checkpoints(broken_off / "checkpoints" / "search")
     path = checkpoints.save(1, {"history": [], "choices": []})
     (path / "state.json").write_text(json.dumps({"history": "other"}))
-    message = refused(run_dir=broken_off, search__learning_rate=1e30, search__final_learning_rate=1e30)
+    message = refused(run_dir=broken_off, **EXPLODING)
     assert "damaged" in message and "step-000001" in message
 
 
@@ -152,7 +156,8 @@ def test_a_cost_without_expectation_where_one_is_needed(refused, tmp_path):
 @pytest.mark.parametrize("recipe", ["dms_resnet18", "dms_vgg11"])
 def test_every_preset_is_complete_and_right(recipe):
     presets = preset_files(recipe)
-    wanted = {"quick", "cpu", "paper_a", "paper_b"} | ({"imagenet_a", "imagenet_b"} if "resnet" in recipe else set())
+    wanted = {"quick", "cpu", "long", "paper_a", "paper_b"}
+    wanted |= {"imagenet_a", "imagenet_b"} if "resnet" in recipe else set()
     assert set(presets) == wanted
     for name in presets:
         found = parse(

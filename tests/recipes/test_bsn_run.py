@@ -28,6 +28,7 @@ TINY = {
     "export.images": 8,
     "precision": "float32",
 }
+INT8 = {"baselines__int8": "[equal_memory, equal_latency]"}
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +49,11 @@ def arguments(image_folder):
     return make
 
 
-def test_a_run_leaves_everything_that_is_promised(run_directory, arguments, start):
-    process = start([sys.executable, "-m", "tfbnas.recipes.bsn_resnet_fabric", *arguments(run_directory)])
-    output, _ = process.communicate(timeout=500)
-    assert process.returncode == 0, output
+def test_a_run_leaves_everything_that_is_promised(run_directory, arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        Recipe("bsn_resnet_fabric").main(arguments(run_directory, **INT8))
+    output, error = capsys.readouterr()
+    assert ended.value.code == 0, error
     expected = "settings.yaml log.jsonl tensorboard checkpoints architecture.json model.keras saved_model model.tflite"
     for name in (*expected.split(), "export.json", "report.html", "plots/architecture.svg", "plots/cost.svg"):
         assert (run_directory / name).exists(), name
@@ -67,22 +69,26 @@ def test_a_run_leaves_everything_that_is_promised(run_directory, arguments, star
     plain = json.loads((run_directory / "stages" / "train-plain.json").read_text())
     assert (plain["label"], plain["role"], plain["costs"]) == ("ResNet-8", "reference", {"steps": 8.0})
     assert networks.build(found).output_shape == (None, 2)
+    assert len(list((run_directory / "int8").iterdir())) == 2
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_comes_out_the_same(
-    run_directory, arguments, kill_again_and_again, results, tmp_path
-):
-    assert (run_directory / "report.html").exists(), "needs the undisturbed run of the test above"
-    again = [sys.executable, "-m", "tfbnas.recipes.bsn_resnet_fabric", *arguments(tmp_path / "run")]
-    kill_again_and_again(again, tmp_path / "run", 7)
-    assert results(tmp_path / "run") == results(run_directory)
+def test_killed_again_and_again_it_comes_out_the_same(arguments, start, kill_again_and_again, results, tmp_path):
+    undisturbed, killed = (
+        [sys.executable, "-m", "tfbnas.recipes.bsn_resnet_fabric", *arguments(tmp_path / name, **INT8)]
+        for name in ("undisturbed", "killed")
+    )
+    process = start(undisturbed)
+    output, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, output
+    kill_again_and_again(killed, tmp_path / "killed", 7)
+    assert results(tmp_path / "killed") == results(tmp_path / "undisturbed")
 
 
 def test_rerunning_a_finished_run_repeats_nothing(run_directory, arguments):
     before = {file: file.stat().st_mtime_ns for file in (run_directory / "stages").iterdir()}
     with pytest.raises(SystemExit) as exit_code:
-        Recipe("bsn_resnet_fabric").main(arguments(run_directory))
+        Recipe("bsn_resnet_fabric").main(arguments(run_directory, **INT8))
     assert exit_code.value.code == 0
     assert before == {file: file.stat().st_mtime_ns for file in (run_directory / "stages").iterdir()}
 

@@ -1,4 +1,4 @@
-"""Which int8 networks are trained beside the one that was found; how such a run goes is in test_dms_run."""
+"""Which int8 networks are trained beside the one that was found; how such a run goes is in test_bsn_run."""
 
 from dataclasses import replace
 
@@ -50,6 +50,12 @@ def test_families_without_widths_grow_by_an_option(family, small, option, half):
     settings = FAMILIES[family](**small)
     found = Architecture("test", settings.family, {}, options=settings.builder_options())
     assert Widened(found, settings).at(0.5).options == {**found.options, "binarisation": "float", option: half}
+
+
+def test_a_family_whose_widths_cannot_grow_is_refused():
+    found = Architecture("test", "resnet_fabric", {}, options={"n": 1})
+    with pytest.raises(UserError, match="option `base`, for baselines.int8. Received: 'resnet_fabric' with .*'n': 1"):
+        Widened(found, FAMILIES["resnet_fabric"]())
 
 
 def test_equal_time_is_the_widest_network_in_that_time(widened):

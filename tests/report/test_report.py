@@ -74,6 +74,12 @@ def resnet(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """For tests that read the words only: to draw the figures takes two seconds."""
+    monkeypatch.setattr(page, "plots", lambda path, figures: [])
+
+
 def test_every_figure_is_on_the_page_and_a_file(resnet):
     content = Page(resnet / "report.html")
     ids = [attributes.get("id") for tag, attributes in content.elements if tag == "figure"]
@@ -122,7 +128,7 @@ def test_summary_compares_with_equal_memory(resnet):
     assert "99 % of its budget of 0.120 MiB" in text
 
 
-def test_a_budget_that_is_left_is_explained(tmp_path):
+def test_a_budget_that_is_left_is_explained(no_figures, tmp_path):
     path = samples.run(tmp_path, samples.RESNET, "resnet18")
     samples.change(path, "search", unspent="The network uses 90.1 % of its budget: `fill_budget` is false.")
     write(path)
@@ -130,7 +136,7 @@ def test_a_budget_that_is_left_is_explained(tmp_path):
     assert "than “BNN 1x”" in text and "The network uses 90.1 % of its budget: fill_budget is false." in text
 
 
-def test_what_chance_leaves_open(resnet, tmp_path):
+def test_what_chance_leaves_open(resnet, no_figures, tmp_path):
     """Of n independent images the number that is classified correctly is binomial."""
     draws = np.random.default_rng(0).binomial(500, 0.4, 100_000) / 500
     assert f"standard error of {100 * draws.std():.2g} percentage points" in trained.chance(0.4, 500)
@@ -141,7 +147,7 @@ def test_what_chance_leaves_open(resnet, tmp_path):
     assert trained.uncertainty(read(without)) == "" and "standard error" not in write(without).read_text()
 
 
-def test_a_difference_has_its_interval_on_the_same_images(tmp_path):
+def test_a_difference_has_its_interval_on_the_same_images(no_figures, tmp_path):
     """b = 900 and c = 500 of 10 000: 4.0 points, and 4.0 +- 1.96 sqrt(1401 - 16) / 100 = 3.3 to 4.7."""
     samples.run(tmp_path, samples.TINY, "vgg11", rounds=2)
     better, other = np.zeros((2, 10_000), bool)
@@ -155,7 +161,7 @@ def test_a_difference_has_its_interval_on_the_same_images(tmp_path):
     assert "95 % interval −0.0 to +0.0: not distinguishable" in Page(write(tmp_path)).text
 
 
-def test_a_loss_is_called_a_loss(tmp_path):
+def test_a_loss_is_called_a_loss(no_figures, tmp_path):
     samples.run(tmp_path, samples.TINY, "vgg11", rounds=2)
     samples.change(tmp_path, "train-searched", test={"accuracy": 0.5})
     text = Page(write(tmp_path)).text

@@ -52,47 +52,46 @@ def test_the_seed_decides_the_initial_weights():
     assert any(np.any(a != b) for a, b in zip(first.get_weights(), other.get_weights(), strict=True))
 
 
-def no_loss(graphs):
-    return tf.zeros(tf.shape(graphs)[0]), tf.zeros(tf.shape(graphs)[0])
+def rolled_out(policy, *, start=None, evaluate=None, confidences=None, seed=0, **sizes):
+    """Roll-outs from graphs without edges, without loss and confidences, if nothing else is given."""
+    shape = policy.blocks.shape
+
+    def no_loss(graphs):
+        return tf.zeros(tf.shape(graphs)[0]), tf.zeros(tf.shape(graphs)[0])
+
+    return roll_out(
+        policy,
+        tf.constant(np.zeros(shape) if start is None else start, tf.int32),
+        evaluate or no_loss,
+        tf.zeros(shape) if confidences is None else confidences,
+        threshold=0.0,
+        seed=tf.convert_to_tensor(seed),
+        **sizes,
+    )
 
 
-def test_rollouts_follow_the_actions_and_stop():
+def test_rollouts_follow_the_actions():
     policy, start = InteractionPolicy(BLOCKS, 2), np.zeros(BLOCKS.shape, np.int32)
     start[0, 0, 0, 1] = 3
-    draw = functools.partial(roll_out, policy, tf.constant(start), no_loss, tf.zeros(BLOCKS.shape), threshold=0.0)
-    found = draw(steps=12, count=4, seed=tf.constant(7))
+    draw = functools.partial(rolled_out, policy, start=start, steps=12, count=4)
+    found = draw(seed=7)
     assert found.before.shape == (12, 4, *BLOCKS.shape) and found.rewards.shape == (12, 4)
     np.testing.assert_array_equal(found.before[0], np.tile(start, (4, 1, 1, 1, 1)))
     np.testing.assert_array_equal(found.before[1:], found.after[:-1])
     edges = tf.math.count_nonzero(found.after, axis=[3, 4, 5]).numpy()
     assert np.all(edges <= BLOCKS.limits()) and np.all(edges[-1].sum(axis=-1) > 5)
-    again = draw(steps=12, count=4, seed=tf.constant(7))
-    np.testing.assert_array_equal(found.after, again.after)
-    assert np.any(found.after != draw(steps=12, count=4, seed=tf.constant(8)).after)
-    full = np.where(BLOCKS.allowed(), 3, 0)  # above the limit: nothing is created; what is deleted is there
-    stopped = np.zeros(BLOCKS.shape, np.int32)
+    np.testing.assert_array_equal(found.after, draw(seed=7).after)
+    assert np.any(found.after != draw(seed=8).after)
+
+
+def test_rollouts_stop_where_nothing_can_be_done():
+    """Above the limit nothing is created; what is deleted is there."""
+    policy, certain = InteractionPolicy(BLOCKS, 2), tf.ones(BLOCKS.shape)
     policy.limits = tf.constant([0, 0])
-    found = roll_out(
-        policy,
-        tf.constant(stopped),
-        no_loss,
-        tf.ones(BLOCKS.shape),
-        steps=3,
-        count=2,
-        threshold=0.0,
-        seed=tf.constant(1),
-    )
+    found = rolled_out(policy, confidences=certain, seed=1, steps=3, count=2)
     assert found.active.numpy().tolist() == [[True, True], [False, False], [False, False]]
-    found = roll_out(
-        policy,
-        tf.constant(full, tf.int32),
-        no_loss,
-        tf.ones(BLOCKS.shape),
-        steps=3,
-        count=2,
-        threshold=0.0,
-        seed=tf.constant(1),
-    )
+    full = np.where(BLOCKS.allowed(), 3, 0)
+    found = rolled_out(policy, start=full, confidences=certain, seed=1, steps=3, count=2)
     assert np.all(found.active) and not np.any(found.creates)
     np.testing.assert_allclose(found.rewards, 1.0)  # all confidences are 1
 
@@ -100,10 +99,7 @@ def test_rollouts_follow_the_actions_and_stop():
 def test_log_probabilities_of_what_was_drawn():
     """Against the policy's answers one by one."""
     policy = InteractionPolicy(BLOCKS, 2)
-    start = tf.constant(np.zeros(BLOCKS.shape, np.int32))
-    found = roll_out(
-        policy, start, no_loss, tf.zeros(BLOCKS.shape), steps=3, count=2, threshold=0.0, seed=tf.constant(0)
-    )
+    found = rolled_out(policy, steps=3, count=2)
     logs = log_probabilities(policy, found).numpy()
     for step in range(3):
         creation, deletion, weights = (values.numpy() for values in policy(found.before[step]))
@@ -126,20 +122,10 @@ class Learner:
     def __init__(self, policy, evaluate, *, steps, count):
         self.policy, self.optimizer = policy, tf.keras.optimizers.Adam(0.01)
         self.optimizer.build(policy.trainable_variables)
-        shape = policy.blocks.shape
 
         @tf.function
         def update(seed):
-            drawn = roll_out(
-                policy,
-                tf.zeros(shape, tf.int32),
-                evaluate,
-                tf.zeros(shape),
-                steps=steps,
-                count=count,
-                threshold=0.0,
-                seed=seed,
-            )
+            drawn = rolled_out(policy, evaluate=evaluate, seed=seed, steps=steps, count=count)
             with tf.GradientTape() as tape:
                 returns = interactions.discounted_returns(drawn.rewards, 0.99)
                 advantages = tf.map_fn(leave_one_out, returns)
@@ -162,9 +148,12 @@ class Learner:
         return old(tf.zeros([1, *old.blocks.shape], tf.int32))
 
 
-@pytest.mark.parametrize("hierarchical", [False, True])
-def test_finds_the_edge_that_helps(hierarchical):
-    """One of 140 edges of two layers lowers the loss; nine of ten seeds must find it."""
+@pytest.mark.parametrize(
+    ("hierarchical", "seeds"),
+    [(False, 4), (True, 4)] + [pytest.param(value, 10, marks=pytest.mark.slow) for value in (False, True)],
+)
+def test_finds_the_edge_that_helps(hierarchical, seeds):
+    """One of 140 edges of two layers lowers the loss; all seeds but one must find it."""
     blocks, hits = Blocks((6, 11), 0.2, 6), 0
     where = (1, 1, 2, 4)
 
@@ -174,10 +163,10 @@ def test_finds_the_edge_that_helps(hierarchical):
 
     policy = InteractionPolicy(blocks, 2, units=16, hierarchical=hierarchical)
     learner = Learner(policy, evaluate, steps=2, count=32)
-    for seed in range(10):
+    for seed in range(seeds):
         creation = learner.train(seed, updates=40)[0].numpy()
         hits += int(np.argmax(creation[0, 1])) == np.ravel_multi_index(where[1:], blocks.shape[1:])
-    assert hits >= 9
+    assert hits >= seeds - 1
 
 
 def test_finds_the_sign_that_helps():

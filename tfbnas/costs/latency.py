@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfbnas.architecture import Architecture
+from tfbnas.costs.additive import closed_operations
 from tfbnas.costs.cost import Kept
 from tfbnas.costs.expectation import Distributions, check_widths_only
 from tfbnas.costs.fused import over_fused
@@ -19,8 +20,7 @@ from tfbnas.costs.operators import calls, operator
 from tfbnas.errors import UserError, nearest
 from tfbnas.files import read_json
 from tfbnas.layers.width import Channels, OpenWidth
-from tfbnas.lce.operations import Operation, trace
-from tfbnas.networks import build
+from tfbnas.lce.operations import Operation
 from tfbnas.units import UNITS
 
 FORMAT = 1
@@ -113,7 +113,7 @@ class Latency:
         Raises:
           UserError: The network has a layer of which the table says nothing.
         """
-        return sum(row.milliseconds for row in self.operators(trace(build(architecture))))
+        return sum(row.milliseconds for row in self.operators(closed_operations(architecture)))
 
     def over(self, architecture: Architecture) -> Callable[[Kept], float]:
         """Function from the kept modules of a graph to their milliseconds, equal to `of` and fast.

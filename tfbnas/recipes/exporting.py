@@ -50,9 +50,12 @@ def export_stage(context: Context, task: Training) -> None:
             largest=largest,
         )
         tables = [budget.device] if "latency" in budget.limits else []
-        write_json(context.run.path / "latency.json", predicted_latencies(result.operations(), tables))
-        write_json(context.run.path / "forms.json", forms(alone, task.choose(), len(result.flatbuffer)))
-        return {"bytes": len(result.flatbuffer), "seconds": result.seconds}
+        operations = result.operations()
+        write_json(context.run.path / "latency.json", predicted_latencies(operations, tables))
+        known = forms(alone, task.choose(), len(result.flatbuffer), operations)
+        write_json(context.run.path / "forms.json", known)
+        time = known["forms"][0]["milliseconds"]
+        return {"bytes": len(result.flatbuffer), "milliseconds": time, "seconds": result.seconds}
 
     alone = context.on_one_device()
     if finished(context, STAGE):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfbnas import metrics, networks
 from tfbnas.architecture import Architecture
-from tfbnas.costs import Latency, Memory, largest_within
+from tfbnas.costs import Latency, Memory, Operation, largest_within
 from tfbnas.costs.closed import price
 from tfbnas.errors import UserError
 from tfbnas.export import full_precision
@@ -56,15 +56,18 @@ def check(template: Architecture, settings: Any) -> None:
     """Refuses what `baselines.int8` asks for where it can be known to fail.
 
     Raises:
-      UserError: There is no form in full precision, or the latency table says nothing of int8.
+      UserError: There is no form in full precision, its widths cannot grow, or the latency table says nothing of int8.
     """
     ways = settings.baselines.int8_ways
     if not ways:
         return
     whole = twin(template)
+    if {"equal_latency", "equal_memory"} & set(ways):
+        Widened(template, settings.network)
     if "equal_latency" in ways:
         try:
             Latency(settings.budget.device, int8=True).of(whole)
+            Latency(settings.budget.device).of(template)
         except UserError as error:
             raise UserError(f"Expected a `budget.device` that knows int8, for baselines.int8. {error}") from error
 
@@ -91,11 +94,11 @@ def as_int8(context: Context, task: Training) -> Training:
 def _chosen(context: Context, found: Architecture, way: Int8) -> Architecture:
     if way == "same_widths":
         return replace(twin(found), method="int8")
-    widened = Widened(found, context.settings.network)
+    widened, exported = Widened(found, context.settings.network), context.run.result(STAGE)
     if way == "equal_latency":
-        device = context.settings.budget.device
-        return widened.largest(Latency(device).of(found), widened.price(Latency(device, int8=True)))
-    return equal_memory(widened, float(context.run.result(STAGE)["bytes"]), context.images.train.images(1)[0])
+        price = widened.price(Latency(context.settings.budget.device, int8=True))
+        return widened.largest(float(exported["milliseconds"] or 0.0), price)
+    return equal_memory(widened, float(exported["bytes"]), context.images.train.images(1)[0])
 
 
 class Widened:
@@ -106,11 +109,20 @@ class Widened:
     Args:
       found: Names the network.
       settings: Of its family.
+
+    Raises:
+      UserError: No width is a choice, and the builder is not given the option with which all widths grow.
     """
 
     def __init__(self, found: Architecture, settings: NetworkSettings):
         self._plain, self._settings = replace(twin(found), method="int8"), settings
         self._bases = {name: kind.base for name, kind in networks.choices(found).items() if isinstance(kind, Width)}
+        if not self._bases and settings.width_option not in found.options:
+            raise UserError(
+                f"Expected a network whose widths can grow, by choices or by its option `{settings.width_option}`, for "
+                f"baselines.int8. Received: {found.network!r} with the options {found.options}; give it "
+                f"`--network.options '{{{settings.width_option}: 16}}'`, or take same_widths."
+            )
 
     def at(self, ratio: float) -> Architecture:
         """All widths at `ratio` times their base, at least one channel."""
@@ -183,6 +195,8 @@ def _deployed(context: Context, key: str, network: tf.keras.Model, architecture:
     found = tested(full_precision.Converted(flatbuffer), images)
     before = metrics.evaluate(network, images.test)["accuracy"]
     time = milliseconds(architecture, device, int8=True)
+    in_bytes = context.settings.budget.counting == "file"
+    costs = {"latency": time, "memory": float(len(flatbuffer)) if in_bytes else 0.0}
     return {
         **found,
         "test": {**found["test"], "float_accuracy": before},
@@ -190,11 +204,11 @@ def _deployed(context: Context, key: str, network: tf.keras.Model, architecture:
         "file": len(flatbuffer),
         "milliseconds": time,
         "memory": {},
-        "costs": {"latency": time} if time and "latency" in context.budgets else {},
+        "costs": {name: value for name, value in costs.items() if value and name in context.budgets},
     }
 
 
-def forms(context: Context, found: Architecture, file: int) -> dict[str, Any]:
+def forms(context: Context, found: Architecture, file: int, operations: Sequence[Operation]) -> dict[str, Any]:
     """Content of forms.json: bytes and predicted time of the network that was found, and of its int8 and float32 forms.
 
     Where the table of `budget.device` says nothing of an operator, a time is None; where there is no form in full
@@ -204,12 +218,16 @@ def forms(context: Context, found: Architecture, file: int) -> dict[str, Any]:
       context: The run.
       found: What was found.
       file: Bytes of its model.tflite.
+      operations: What that file computes.
     """
     device = context.settings.budget.device
-    rows = [{"form": "binary", "bytes": file, "milliseconds": milliseconds(found, device) or None}]
+    rows: list[dict[str, Any]] = [{"form": "binary", "bytes": file, "milliseconds": None}]
+    with contextlib.suppress(UserError):
+        rows[0]["milliseconds"] = sum(row.milliseconds for row in Latency(device).operators(operations))
     with contextlib.suppress(UserError):
         full, image = twin(found), context.images.train.images(1)[0]
-        for form, images in (("int8", image), ("float32", None)):
+        # What is in full precision itself has no other forms to be compared with.
+        for form, images in (("int8", image), ("float32", None)) if full.options != found.options else ():
             time = milliseconds(full, device, int8=form == "int8") or None
             rows.append({"form": form, "bytes": file_bytes(full, images), "milliseconds": time})
     content = {"format": 1, "device": device, "forms": rows}

@@ -13,6 +13,7 @@ from tfbnas.report import bars, latency, style
 from tfbnas.report.figure import Figure
 from tfbnas.report.reading import Run
 from tfbnas.report.values import mapping, number, percent, rows_of, size
+from tfbnas.results import TrainingResult
 
 _HEADS = {
     "layer": "Layer",
@@ -155,6 +156,18 @@ def file_size(run: Run) -> float | None:
     """Bytes of model.tflite: of the file itself, else what export.json says."""
     file = run.path / "model.tflite"
     return float(file.stat().st_size) if file.is_file() else number(mapping(run.export.get("sizes")).get("file"))
+
+
+def file_of(run: Run, one: TrainingResult) -> float:
+    """Bytes of a network's file, or what it is predicted to have; 0 where neither is known."""
+    known = file_size(run) if one is run.searched else None
+    return one.file or known or one.memory.get("file", 0.0)
+
+
+def time_of(run: Run, one: TrainingResult) -> float:
+    """Predicted milliseconds of a network, as it was exported; 0 where the table says nothing of it."""
+    rows = rows_of(run.forms.get("forms"))[:1] if one is run.searched else []
+    return next((time for row in rows if (time := number(row.get("milliseconds")))), one.milliseconds)
 
 
 PARTS = (
