@@ -125,8 +125,12 @@ class Checkpoints:
         found = self.latest()
         return found[1] if found else {}
 
-    def restore(self) -> tuple[int, dict[str, Any]] | None:
+    def restore(self, *, whole: bool = True) -> tuple[int, dict[str, Any]] | None:
         """Gives all variables the values of the newest checkpoint, bit for bit.
+
+        Args:
+          whole: Whether all that the checkpoint holds must be there, and not only all that is there in it.
+            Default: True.
 
         Returns:
           Its step and state, or `None` where there is no checkpoint (the variables are left alone).
@@ -142,7 +146,10 @@ class Checkpoints:
             status = self._checkpoint.read(str(directory / _VARIABLES))
             status.assert_existing_objects_matched()
             # Optimiser slots that do not exist yet would be restored at some later time, or never.
-            status.assert_consumed()
+            if whole:
+                status.assert_consumed()
+            else:
+                status.expect_partial()
         except (AssertionError, ValueError, tf.errors.OpError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(

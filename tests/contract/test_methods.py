@@ -89,6 +89,14 @@ METHODS = [
     ),
     pytest.param(
         Row(
+            "rbcn",
+            {"epochs": 3, "warm_up_epochs": 1, "mask_interval": 1, "sparsity": 5.0, **MOVING},
+            Budget(Memory(), 500.0),
+        ),
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(
+        Row(
             "cibcnn",
             {"epochs": 3, "warm_up_epochs": 0, "interval": 1, "rollouts": 2, "rollout_steps": 2, **MOVING},
             Budget(Memory(), 1e6),

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfbnas import networks, training
 from tfbnas.architecture import Architecture
 from tfbnas.errors import UserError
-from tfbnas.layers import BatchNormalization, Dense, FloatConv2D, blocks
+from tfbnas.layers import BatchNormalization, Dense, FloatConv2D, RectifiedConv2D, blocks
 from tfbnas.networks.cells import OPERATIONS, Edge
 from tfbnas.networks.choices import Edges, Module, OpenEdges, Operation, Width, kind_of
 from tfbnas.networks.interacted import Interactions
@@ -142,6 +142,12 @@ class Family:
     has_bypass: bool = False
 
     @property
+    def id(self) -> str:
+        return "-".join(
+            [self.network, *(str(self.options[name]) for name in ("shortcuts", "binarisation") if name in self.options)]
+        )
+
+    @property
     def kinds(self) -> dict[str, Any]:
         return {name: kind_of(default) for name, default in self.asked.items()}
 
@@ -227,6 +233,15 @@ FAMILIES = [
         asked_with={"n": 1},
     ),
     Family(
+        "resnet20",
+        {"stem": 16}
+        | {f"stage{s}/stream": 8 * 2**s for s in (2, 3)}
+        | {f"stage{s}/block1/inner": 8 * 2**s for s in (1, 2, 3)},
+        {"base": 4, "n": 1, "widths": True, "shortcuts": "block"},
+        ((8, 8, 3),),
+        asked_with={"n": 1, "widths": True, "shortcuts": "block"},
+    ),
+    Family(
         "vgg_small",
         {f"conv{i}": Interactions(channels, channels) for i, channels in enumerate((128, 256, 256, 512, 512), start=2)},
         {"base": 4},
@@ -249,6 +264,7 @@ FAMILIES = [
         has_bypass=True,
     ),
     Family("test-small", {"stream": 4, "inner": 6, "out": 8}, {}, ((8, 8, 3), (9, 11, 1))),
+    Family("test-small", {"stream": 4, "inner": 6, "out": 8}, {"binarisation": "rectified"}, ((8, 8, 3),)),
     Family(
         "test-kinds",
         {"edge/operation": Operation(("identity", "plain", "twice"), "plain"), "edge/links": Edges(4, 4, 3)},
@@ -258,7 +274,7 @@ FAMILIES = [
 ]
 
 
-@pytest.fixture(params=FAMILIES, ids=lambda family: family.network, scope="module")
+@pytest.fixture(params=FAMILIES, ids=lambda family: family.id, scope="module")
 def family(request):
     return request.param
 
@@ -426,12 +442,14 @@ def test_other_forms_are_the_plain_network(family, plain, batch, form):
         variable.assign(weights[short(variable)])
 
 
-def test_float_twin_has_the_same_weights_beside_the_steps(family, plain):
-    """The full-precision network, from whose weights a binary one can start."""
+def test_float_twin_has_the_same_weights_beside_steps_and_scales(family, plain):
+    """The full-precision network, from whose weights a binary one can start; a scale comes behind its kernel."""
     twin = networks.build(family.architecture(options={**family.options, "binarisation": "float"}))
     shapes = {layer.name: [weight.shape for weight in layer.weights] for layer in plain.layers if layer.weights}
     assert {layer.name: [weight.shape for weight in layer.weights] for layer in twin.layers if layer.weights} == {
-        name: found for name, found in shapes.items() if "step" not in name
+        name: found[:1] if isinstance(plain.get_layer(name), RectifiedConv2D) else found
+        for name, found in shapes.items()
+        if "step" not in name
     }
     assert any(isinstance(layer, tf.keras.layers.ReLU) for layer in twin.layers)
 

@@ -13,7 +13,7 @@ from tfbnas import predict
 from tfbnas.export import deploy
 from tfbnas.export.__main__ import main
 from tfbnas.export.convert import Interpreter
-from tfbnas.export.loading import load_model
+from tfbnas.loading import load_model
 
 layers = tf.keras.layers
 

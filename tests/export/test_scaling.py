@@ -13,7 +13,7 @@ from tfbnas.export import ExportError, audit, convert_model, deploy, export, par
 from tfbnas.export.comparison import first_difference
 from tfbnas.export.convert import Interpreter
 from tfbnas.export.flatbuffer import operators
-from tfbnas.export.loading import load_model
+from tfbnas.loading import load_model
 from tfbnas.networks import build
 from tfbnas.recipes.exporting import predicted_latencies
 

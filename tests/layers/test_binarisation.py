@@ -22,7 +22,7 @@ def network(binarisation, strides=1):
 
 
 def test_unknown_ways_are_refused_with_the_nearest():
-    with pytest.raises(UserError, match="'zero_alpha', 'sign', 'float'.*'zero-alpha'. Did you mean 'zero_alpha'"):
+    with pytest.raises(UserError, match="'sign', 'rectified', 'float'.*'zero-alpha'. Did you mean 'zero_alpha'"):
         blocks("zero-alpha")
 
 

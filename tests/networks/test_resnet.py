@@ -3,7 +3,9 @@
 import pytest
 import tensorflow as tf
 
+from tfbnas.errors import UserError
 from tfbnas.layers import BinaryConv2D, FloatConv2D, LearnedStep
+from tfbnas.networks.interacted import resnet20
 from tfbnas.networks.resnet import resnet18
 
 
@@ -57,3 +59,36 @@ def test_stream_stays_real():
     model = resnet18(plain, base=4)
     first, second = model.get_layer("stage1_block1_add"), model.get_layer("stage1_block2_add")
     assert second.input[0] is first.output
+
+
+def test_shortcuts_around_every_convolution():
+    """Bi-Real's: an addition for each 3x3 convolution but the stem, all of the stream's width, which stays real."""
+    asked = []
+
+    def choose(name, base):
+        asked.append(name)
+        return base
+
+    model = resnet18(choose, base=4, shortcuts="convolution")
+    assert asked == ["stem", "stage2/stream", "stage3/stream", "stage4/stream"]
+    adds = [layer for layer in model.layers if isinstance(layer, tf.keras.layers.Add)]
+    assert len(adds) == 16
+    for stage in range(1, 5):
+        for block in (1, 2):
+            scope = f"stage{stage}_block{block}"
+            first, second = model.get_layer(f"{scope}_add1"), model.get_layer(f"{scope}_add")
+            assert second.input[0] is first.output and second.input[1] is model.get_layer(f"{scope}_bn2").output
+            assert model.get_layer(f"{scope}_step2").input is first.output
+    assert {w.name: w.shape for w in model.weights} == {w.name: w.shape for w in resnet18(plain, base=4).weights}
+    with pytest.raises(UserError, match='`shortcuts` to be "block" or "convolution". Received: shortcuts=\'all\''):
+        resnet18(plain, shortcuts="all")
+
+
+@pytest.mark.parametrize(("shortcuts", "count"), [("convolution", 6), ("block", 3)])
+def test_resnet20_has_both_shortcuts_too(shortcuts, count):
+    model = resnet20(lambda name, kind: kind.default, base=4, n=1, shortcuts=shortcuts, input_shape=(8, 8, 3))
+    adds = [layer for layer in model.layers if isinstance(layer, tf.keras.layers.Add)]
+    assert len(adds) == count
+    if shortcuts == "block":  # the second convolution of a block reads what the first one gives
+        assert model.get_layer("stage1_conv2").input is model.get_layer("stage1_conv1_bn").output
+        assert model.get_layer("stage2_conv2_add").input[0] is model.get_layer("stage2_shortcut_bn").output

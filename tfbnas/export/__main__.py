@@ -85,9 +85,9 @@ def _run(options: argparse.Namespace) -> None:
     import numpy as np
 
     from tfbnas.export.auditing import check, table
-    from tfbnas.export.loading import load_model
     from tfbnas.export.pipeline import examine
     from tfbnas.files import atomic_write
+    from tfbnas.loading import load_model
 
     def show(rows, sizes):
         print(table(rows), sizes.summary(), sep="\n", flush=True)

@@ -86,8 +86,11 @@ def _sign_convolution(call: Call, deployment: Deployment) -> Any:
         )
     # The convolution takes the sign itself; that of a sign is the sign.
     tensor = deployment.read(call.writers[0] if writer is call.writers[0] else call)
-    options = {**_of_window(call.layer), "activation": call.layer.activation}
-    return binary_convolution(tensor, kernel_of_signs(call.layer), name=call.name, **options)
+    kernel, layer = kernel_of_signs(call.layer), call.layer
+    if isinstance(layer, tfl.RectifiedConv2D):
+        kernel = kernel * layer.mean_scale().numpy()  # LCE multiplies its sums by one number for each filter
+    options = {**_of_window(layer), "activation": layer.activation, "pad_values": layer.pad_values}
+    return binary_convolution(tensor, kernel, name=call.name, **options)
 
 
 def _float_convolution(call: Call, deployment: Deployment) -> Any:
@@ -179,7 +182,7 @@ def _away_from_ties(call: Call, deployment: Deployment, gamma: np.ndarray, beta:
 register(tfl.LearnedStep, lower=_step)
 register(tfl.BinaryConv2D, lower=_zero_one_convolution)
 register(tfl.BinaryDense, lower=_zero_one_dense)
-register(tfl.SignConv2D, lower=_sign_convolution)
+register(tfl.SignConv2D, tfl.RectifiedConv2D, lower=_sign_convolution)
 register(tfl.FloatConv2D, lower=_float_convolution)
 register(FloatDepthwiseConv2D, lower=_depthwise)
 register(tfl.Dense, tf.keras.layers.Dense, lower=_dense, reads_any_form=True)

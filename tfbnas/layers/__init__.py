@@ -7,6 +7,7 @@ from tfbnas.layers.gate import Gated, OpenGate
 from tfbnas.layers.interaction import InteractedConv2D
 from tfbnas.layers.normalization import BatchNormalization
 from tfbnas.layers.quantizers import LearnedStep, StandardizedSign
+from tfbnas.layers.rectified import RectifiedConv2D
 from tfbnas.layers.width import OpenWidth
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "LearnedStep",
     "OpenGate",
     "OpenWidth",
+    "RectifiedConv2D",
     "SignConv2D",
     "StandardizedSign",
     "blocks",

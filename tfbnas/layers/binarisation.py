@@ -10,12 +10,14 @@ import tensorflow as tf
 from tfbnas.errors import UserError, nearest
 from tfbnas.layers.convolution import BinaryConv2D, FloatConv2D, SignConv2D
 from tfbnas.layers.quantizers import LearnedStep
+from tfbnas.layers.rectified import RectifiedConv2D
 
 Layer: TypeAlias = tf.keras.layers.Layer
 
 _WAYS: dict[str, tuple[type[Layer], type[Layer]]] = {
     "zero_alpha": (LearnedStep, BinaryConv2D),
     "sign": (lq.quantizers.SteSign, SignConv2D),
+    "rectified": (lq.quantizers.ApproxSign, RectifiedConv2D),
     "float": (tf.keras.layers.ReLU, FloatConv2D),
 }
 
@@ -26,7 +28,8 @@ def blocks(name: str) -> tuple[type[Layer], type[Layer]]:
 
     Args:
       name: "zero_alpha": activations 0 and 1, standardised kernels of -1 and +1 (DMS, section 3.1). "sign": -1 and +1
-        for both, padded with +1. "float": ReLU and full precision. Or a name given to `register_blocks`.
+        for both, padded with +1. "rectified": the same, with a learned scale for each convolution. "float": ReLU and
+        full precision. Or a name given to `register_blocks`.
 
     Raises:
       UserError: There is no such way.

@@ -110,12 +110,22 @@ class BinaryConv2D(_SizedConvolution, lq.layers.QuantConv2D):
         self.kernel_quantizer = lq.quantizers.get_kernel_quantizer(quantizer)
 
     def call(self, inputs):
-        return self.convolve(inputs, self.kernel_quantizer(self.kernel))
+        kernel, channels = tf.convert_to_tensor(self.kernel), self._dimensions[2]
+        if isinstance(channels, OpenWidth) and channels.gate is not None:
+            kernel = _without(kernel, tf.cast(channels.gate(), kernel.dtype)[:, None])
+        return self.convolve(inputs, self.kernel_quantizer(kernel))
+
+
+def _without(kernel, gate):
+    """A kernel in which channels whose gate is 0 have their filter's mean, so that they do not change it."""
+    count = tf.maximum(tf.reduce_sum(gate) * (kernel.shape[0] * kernel.shape[1]), 1.0)
+    mean = tf.reduce_sum(kernel * gate, axis=(0, 1, 2)) / count
+    return kernel * gate + mean * (1.0 - gate)
 
 
 @tf.keras.utils.register_keras_serializable(package="tfbnas")
 class SignConv2D(_SizedConvolution, lq.layers.QuantConv2D):
-    """Convolution of -1 and +1 with kernels of -1 and +1, `padding="same"` with +1, no bias: what LCE runs.
+    """Convolution of -1 and +1 with kernels of -1 and +1, `padding="same"` with +1 or 0, no bias: what LCE runs.
 
     The input must be binary, as Larq's SteSign gives it. The kernel's scale is left to the BatchNormalization behind.
     Gradients pass straight through both signs where the real value is at most 1 in size; the kernel is kept there.
@@ -127,14 +137,27 @@ class SignConv2D(_SizedConvolution, lq.layers.QuantConv2D):
       dilation_rate: Integer or pair; above 1 the strides must be 1. Default: 1.
       kernel_quantizer: Larq quantiser. Default: "ste_sign".
       kernel_constraint: Keras constraint. Default: "weight_clip", to -1 .. +1.
+      pad_values: 1 or 0. With 0 LCE writes floats, not bits. Default: 1.
       activation: None, or "relu", which Larq Compute Engine computes within the convolution. Default: None.
 
     Raises:
       UserError: The activation is another one, or another argument has a value that the layer does not work with.
     """
 
-    def __init__(self, filters, kernel_size, strides=1, *, kernel_constraint="weight_clip", activation=None, **kwargs):
-        drop_fixed(type(self).__name__, kwargs, {"input_quantizer": (None,), "pad_values": (1.0,)})
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        *,
+        kernel_constraint="weight_clip",
+        pad_values=1.0,
+        activation=None,
+        **kwargs,
+    ):
+        drop_fixed(type(self).__name__, kwargs, {"input_quantizer": (None,)})
+        if pad_values not in (0.0, 1.0):
+            raise UserError(f"Expected `pad_values` to be 1 or 0. Received: pad_values={pad_values!r}.")
         if activation not in (None, "linear", "relu"):
             raise UserError(
                 f'Expected `activation` of {type(self).__name__} to be None or "relu". Received: {activation!r}; put '
@@ -143,17 +166,22 @@ class SignConv2D(_SizedConvolution, lq.layers.QuantConv2D):
         quantizer = kwargs.pop("kernel_quantizer", None) or "ste_sign"
         super().__init__(filters, kernel_size, strides, **kwargs)
         self.activation = tf.keras.activations.get(activation)
-        self.pad_values = 1.0
+        self.pad_values = float(pad_values)
         self.kernel_quantizer = lq.quantizers.get_kernel_quantizer(quantizer)
         self.kernel_constraint = tf.keras.constraints.get(kernel_constraint)
 
-    def call(self, inputs):
+    def binary_kernel(self):
+        """The kernel that the layer convolves with."""
         kernel, channels = self.kernel_quantizer(tf.convert_to_tensor(self.kernel)), self._dimensions[2]
-        if isinstance(channels, OpenWidth) and channels.mask is not None:
+        mask = (channels.gate or channels.mask) if isinstance(channels, OpenWidth) else None
+        if mask is not None:
             # The sign of a masked channel is as large as that of another, and so is its padding.
-            kernel *= tf.cast(channels.mask(), kernel.dtype)[:, None]
-        kernel = tf.cast(pad_to_layout(kernel, self._dimensions), inputs.dtype)
-        padded = tf.pad(inputs, self._margins(inputs), constant_values=tf.ones((), inputs.dtype))
+            kernel *= tf.cast(mask(), kernel.dtype)[:, None]
+        return kernel
+
+    def call(self, inputs):
+        kernel = tf.cast(pad_to_layout(self.binary_kernel(), self._dimensions), inputs.dtype)
+        padded = tf.pad(inputs, self._margins(inputs), constant_values=tf.constant(self.pad_values, inputs.dtype))
         return self.activation(tf.nn.convolution(padded, kernel, self.strides, "VALID", dilations=self.dilation_rate))
 
     def _margins(self, inputs):

@@ -13,7 +13,7 @@ from tfbnas.layers.fan_out import FanOut
 from tfbnas.layers.interaction import InteractedConv2D
 from tfbnas.layers.threshold import ChannelThreshold
 from tfbnas.lce.registry import Layer, register
-from tfbnas.lce.standard import scale_and_offset
+from tfbnas.lce.standard import pads_with_bits, scale_and_offset
 
 
 def kernel_of_signs(layer: Layer) -> np.ndarray:
@@ -58,7 +58,7 @@ _binary: dict[str, Any] = {
 register(tfl.BinaryConv2D, tfl.BinaryDense, **_binary)
 register(tfl.LearnedStep, threshold=_half_step, varies=True)
 register(tfl.BatchNormalization, affine=scale_and_offset, varies=True)
-register(tfl.SignConv2D, writes_bits=_yes)
+register(tfl.SignConv2D, writes_bits=pads_with_bits)
 register(FanOut, kind=None)
 register(ChannelThreshold, kind="normalization", affine=_shift)
 # What interactions add stands between the convolution and what would be merged with it.

@@ -19,6 +19,7 @@ from tfbnas.networks.choices import Kind, Module, kind_of
 from tfbnas.networks.cnf import cnf, cnf_graph
 from tfbnas.networks.graph import NetworkGraph
 from tfbnas.networks.interacted import resnet20, vgg_small
+from tfbnas.networks.keras_model import file_weights, keras_model
 from tfbnas.networks.quicknet import quicknet, quicknet_blocks, quicknet_graph
 from tfbnas.networks.resnet import resnet18
 from tfbnas.networks.resnet_fabric import resnet_fabric, resnet_fabric_graph
@@ -37,7 +38,9 @@ _BUILDERS: dict[str, Builder] = {
     "vgg_small": vgg_small,
     "quicknet": quicknet,
     "quicknet_blocks": quicknet_blocks,
+    "keras_model": keras_model,
 }
+_WEIGHTS: dict[Builder, Callable[..., dict[str, list[np.ndarray]]]] = {keras_model: file_weights}
 _GRAPHS: dict[Builder, Callable[..., NetworkGraph]] = {
     resnet_fabric: resnet_fabric_graph,
     cnf: cnf_graph,
@@ -164,6 +167,12 @@ def _called(network: str, function: Callable, *arguments: Any, options: Mapping[
             f"Expected options of the network {network!r}. Received: options={dict(options)} ({error})."
         ) from error
     return function(*call.args, **call.kwargs)
+
+
+def given_weights(template: Architecture) -> dict[str, list[np.ndarray]]:
+    """The weights that a network comes with, by layer, with its default choices; empty for a family without any."""
+    given = _WEIGHTS.get(builder(template.network))
+    return {} if given is None else _called(template.network, given, options=template.options)
 
 
 def choices(template: Architecture) -> dict[str, Kind]:

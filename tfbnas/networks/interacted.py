@@ -1,4 +1,4 @@
-"""ResNet-20 and VGG-small whose binary convolutions may have channel interactions (Wang et al., CVPR 2019)."""
+"""ResNet-20 and VGG-small: searched for channel interactions (Wang et al., CVPR 2019), or for widths."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnas.errors import UserError
-from tfbnas.layers import BatchNormalization, Dense, FloatConv2D
+from tfbnas.layers import BatchNormalization, Dense, FloatConv2D, blocks
 from tfbnas.layers.interaction import BLOCK, InteractedConv2D, OpenInteractions, checked_edges
 from tfbnas.layers.threshold import ChannelThreshold
 from tfbnas.networks.choices import Edges
+from tfbnas.networks.resnet import check_shortcuts
 
 
 @dataclass(frozen=True)
@@ -62,22 +63,31 @@ class Interactions(Edges):
 
 
 class _Convolutions:
-    """Makes the convolutions of a network, binary with interactions or in full precision."""
+    """Makes the convolutions of a network, binary with interactions or in full precision; or of chosen widths."""
 
-    def __init__(self, choose, binarisation: str, *, thresholds: bool = False, **options):
-        if binarisation not in ("sign", "float"):
+    def __init__(self, choose, binarisation: str, *, widths: bool = False, thresholds: bool = False, **options):
+        if not widths and binarisation not in ("sign", "float"):
             raise UserError(
                 f'Expected the option `binarisation` of a network with interactions to be "sign" or "float". '
                 f"Received: binarisation={binarisation!r}."
             )
-        self.choose, self.binary = choose, binarisation == "sign"
-        self.options, self.thresholds = options, thresholds
+        if widths and thresholds:
+            raise UserError("Expected one of the options `widths` and `thresholds`. Received: both.")
+        self.choose, self.binarisation = choose, binarisation
+        self.options, self.thresholds, self.widths = options, thresholds, widths
 
-    def __call__(self, x, channels: int, name: str, strides: int = 1):
+    def width(self, name: str, channels: int) -> Any:
+        """The channels of a choice, where widths are what is chosen."""
+        return self.choose(name, channels) if self.widths else channels
+
+    def __call__(self, x, channels: Any, name: str, strides: int = 1):
+        if self.widths:
+            quantize, convolution = blocks(self.binarisation)
+            return convolution(channels, 3, strides, name=name)(quantize(name=f"{name}_step")(x))
         edges = self.choose(name, Interactions(channels, channels, levels=self.options["levels"]))
         if self.thresholds:
             x = ChannelThreshold(name=f"{name}_threshold")(x)
-        if self.binary:
+        if self.binarisation == "sign":
             return InteractedConv2D(channels, 3, strides, edges=edges, name=name, **self.options)(x)
         x = tf.keras.layers.ReLU(name=f"{name}_relu")(x)
         return FloatConv2D(channels, 3, strides, name=name)(x)
@@ -95,43 +105,60 @@ def resnet20(
     influence_unit: float = 0.01,
     interval_reach: float | None = None,
     thresholds: bool = False,
+    shortcuts: str = "convolution",
+    widths: bool = False,
 ):
-    """Three stages of 2 n binary 3x3 convolutions, each with a real shortcut around it; first and last layer float.
+    """Three stages of 2 n binary 3x3 convolutions with real shortcuts around them; first and last layer float.
 
-    Choices: "stageS_convC", the channel graph of each binary convolution (see `Interactions`). Where the shortcut
-    halves the image, it is an average pool and a float 1x1 convolution. The shortcuts are those of Bi-Real Net.
+    Choices: "stageS_convC", the channel graph of each binary convolution (see `Interactions`). With `widths` instead
+    "stem" and "stageN/stream", the channels of each stage, and, if shortcuts lead around blocks, "stageN/blockM/inner".
+    Where a shortcut halves the image, it is an average pool and a float 1x1 convolution. Shortcuts around every
+    convolution are those of Bi-Real Net.
 
     Args:
-      choose: `choose(name, kind)` gives the edges of each choice, or OpenInteractions.
+      choose: `choose(name, kind)` gives the edges of each choice, or OpenInteractions; with `widths` the channels.
       input_shape: Height, width, channels.
       classes: Units of the last layer.
       base: Channels of the first stage. Default 16.
       n: Pairs of convolutions in a stage; the depth is 6 n + 2. Default 3.
       binarisation: "sign" (activations and kernels -1 and +1), or "float": full precision with ReLU, float kernels
-        under the same names, and no interactions, whatever the choices are. Default: "sign".
+        under the same names, and no interactions, whatever the choices are. With `widths` any way of
+        `tfbnas.layers.blocks`. Default: "sign".
       levels: K0. Default 2.
       influence_unit: U0, by which share of N0 one step of a staircase corrects. Default 0.01.
       interval_reach: Up to which bitcount the intervals divide, in units of sqrt(N0). This is ours. Default: up to N0.
       thresholds: Whether each binary convolution takes the signs of its input at a learned threshold for each channel,
         not at 0. Default: False.
+      shortcuts: "convolution": around each; "block": around two. Default: "convolution".
+      widths: Whether the numbers of channels are what is chosen, and there are no interactions. Default: False.
+
+    Raises:
+      UserError: An option has another value, or two do not go together.
 
     Returns:
       Functional model from images to logits `[batch, classes]`, float32.
     """
+    check_shortcuts(shortcuts)
+    each = shortcuts == "convolution"
     own: dict[str, Any] = {"levels": levels, "influence_unit": influence_unit, "interval_reach": interval_reach}
-    convolve = _Convolutions(choose, binarisation, thresholds=thresholds, **own)
+    convolve = _Convolutions(choose, binarisation, widths=widths, thresholds=thresholds, **own)
     inputs = tf.keras.Input(input_shape)
-    x = BatchNormalization(name="stem_bn")(FloatConv2D(base, 3, name="stem")(inputs))
+    stream = convolve.width("stem", base)
+    x = y = BatchNormalization(name="stem_bn")(FloatConv2D(stream, 3, name="stem")(inputs))
     for stage in range(1, 4):
         channels = base * 2 ** (stage - 1)
+        stream = convolve.width(f"stage{stage}/stream", channels) if stage > 1 else stream
         for index in range(1, 2 * n + 1):
             scope, strides = f"stage{stage}_conv{index}", 2 if stage > 1 and index == 1 else 1
-            y = BatchNormalization(name=f"{scope}_bn")(convolve(x, channels, scope, strides))
+            ends = each or index % 2 == 0
+            filters = stream if ends else convolve.width(f"stage{stage}/block{(index + 1) // 2}/inner", channels)
+            y = BatchNormalization(name=f"{scope}_bn")(convolve(y, filters, scope, strides))
             if strides > 1:
                 x = tf.keras.layers.AveragePooling2D(2, padding="same", name=f"stage{stage}_pool")(x)
-                x = FloatConv2D(channels, 1, name=f"stage{stage}_shortcut")(x)
+                x = FloatConv2D(stream, 1, name=f"stage{stage}_shortcut")(x)
                 x = BatchNormalization(name=f"stage{stage}_shortcut_bn")(x)
-            x = tf.keras.layers.Add(name=f"{scope}_add")([x, y])
+            if ends:
+                x = y = tf.keras.layers.Add(name=f"{scope}_add")([x, y])
     x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
     return tf.keras.Model(inputs, Dense(classes, name="logits", dtype="float32")(x), name="resnet20")
 
@@ -146,11 +173,12 @@ def vgg_small(
     levels: int = 2,
     influence_unit: float = 0.01,
     interval_reach: float | None = None,
+    widths: bool = False,
 ):
     """Six 3x3 convolutions of base, base, 2, 2, 4, 4 times base channels with three max pools; the first one float.
 
-    Choices: "conv2" to "conv6", the channel graph of each binary convolution (see `Interactions`). As published the
-    last layer reads all pixels; here their mean.
+    Choices: "conv2" to "conv6", the channel graph of each binary convolution (see `Interactions`); with `widths`
+    "conv1" to "conv6", the channels of each. As published the last layer reads all pixels; here their mean.
 
     Args:
       choose: `choose(name, kind)` gives the edges of each choice, or OpenInteractions.
@@ -161,9 +189,10 @@ def vgg_small(
       levels: K0. Default 2.
       influence_unit: U0. Default 0.01.
       interval_reach: See `resnet20`. Default: up to N0.
+      widths: See `resnet20`.
 
     Raises:
-      UserError: The images are smaller.
+      UserError: The images are smaller, or `binarisation` is another one.
 
     Returns:
       Functional model from images to logits `[batch, classes]`, float32.
@@ -174,12 +203,13 @@ def vgg_small(
             f"{input_shape[0]}x{input_shape[1]}; scale them (--data.image_size 32)."
         )
     own: dict[str, Any] = {"levels": levels, "influence_unit": influence_unit, "interval_reach": interval_reach}
-    convolve = _Convolutions(choose, binarisation, **own)
+    convolve = _Convolutions(choose, binarisation, widths=widths, **own)
     inputs = tf.keras.Input(input_shape)
-    x = FloatConv2D(base, 3, name="conv1")(inputs)
+    x = FloatConv2D(convolve.width("conv1", base), 3, name="conv1")(inputs)
     x = BatchNormalization(name="bn1")(x)
     for index in range(2, 7):
-        x = convolve(x, base * 2 ** ((index - 1) // 2), f"conv{index}")
+        channels = base * 2 ** ((index - 1) // 2)
+        x = convolve(x, convolve.width(f"conv{index}", channels), f"conv{index}")
         if index % 2 == 0:
             x = tf.keras.layers.MaxPool2D(2, name=f"pool{index}")(x)
         x = BatchNormalization(name=f"bn{index}")(x)

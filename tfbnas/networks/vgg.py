@@ -24,8 +24,9 @@ def vgg11(
       input_shape: Height, width, channels; height and width at least 32.
       classes: Units of the last layer.
       base: Channels of the first convolution. Default 16, the paper's CIFAR form (a quarter of ImageNet's 64).
-      binarisation: "zero_alpha" ({0, alpha} activations, standardised kernels), "sign" (both -1 and +1), or "float":
-        full precision, with ReLU for the quantisers and float kernels under the same names. Default: "zero_alpha".
+      binarisation: "zero_alpha" ({0, alpha} activations, standardised kernels), "sign" (both -1 and +1), "rectified"
+        (the same, with a learned scale for each convolution), or "float": full precision, with ReLU for the quantisers
+        and float kernels under the same names. Default: "zero_alpha".
 
     Raises:
       UserError: The images are smaller.

@@ -119,7 +119,7 @@ def together(settings: Any) -> Iterator[Devices]:
     """
     devices = Devices({"none": lambda: None, "mirrored": _mirrored, "multiworker": _workers}[settings.strategy]())
     with _workers_needed(devices):
-        for group in ("search", "train"):
+        for group in ("search", "train") if settings.search is not None else ("train",):
             if (size := getattr(settings, group).batch_size) % devices.count:
                 raise UserError(
                     f"Expected `{group}.batch_size` to be a multiple of the {devices.count} devices that divide a "

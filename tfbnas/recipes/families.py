@@ -6,13 +6,16 @@ TensorFlow is not imported here.
 from __future__ import annotations
 
 import itertools
-from dataclasses import MISSING, dataclass, field, fields
+import os
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
-from tfbnas.errors import require_positive
+from tfbnas.errors import UserError, require_positive
 from tfbnas.recipes.baselines import CellBaselines, GraphBaselines, ModuleBaselines, WidthBaselines
 
 Binarisation = Literal["zero_alpha", "sign", "float"]
+AnyBinarisation = Literal["zero_alpha", "sign", "rectified", "float"]
+Shortcuts = Literal["block", "convolution"]
 Thresholds = Literal["edge", "tensor"]
 
 
@@ -70,12 +73,41 @@ class ResNet18Settings(NetworkSettings):
 
     Attributes:
       base: Channels of the first stage; null for 16, above 64 pixels 64.
-      binarisation: zero_alpha ({0, alpha} activations, standardised kernels), sign (both -1 and +1), or float.
+      binarisation: zero_alpha ({0, alpha} activations, standardised kernels), sign (both -1 and +1), rectified (sign
+        with a learned scale for each convolution), or float.
+      shortcuts: Around what a shortcut leads: block (of two convolutions, as published) or convolution (each, as in
+        Bi-Real Net; a stage then has one width). null is block.
     """
 
     family: str = "resnet18"
     base: int | None = None
-    binarisation: Binarisation = "zero_alpha"
+    binarisation: AnyBinarisation = "zero_alpha"
+    shortcuts: Shortcuts | None = None
+
+
+@dataclass
+class KerasModelSettings(NetworkSettings):
+    """The network: a Keras model of your own, with its weights.
+
+    Attributes:
+      model: A .keras or .h5 file of Keras's, Larq's and tfbnas's layers.
+    """
+
+    family: str = "keras_model"
+    model: str | None = None
+
+    def builder_options(self) -> dict[str, Any]:
+        if not self.is_own or self.model is None:
+            return dict(self.options)
+        return {"file": os.path.abspath(self.model), **self.options}
+
+    def absolute(self) -> KerasModelSettings:
+        """With the path of the file from the root."""
+        return self if self.model is None else replace(self, model=os.path.abspath(self.model))
+
+    def check(self) -> None:
+        if self.is_own and self.model is None:
+            raise UserError("Expected `network.model` to be a Keras file. Received: none; add --network.model FILE.")
 
 
 @dataclass
@@ -84,12 +116,13 @@ class Vgg11Settings(NetworkSettings):
 
     Attributes:
       base: Channels of the first convolution.
-      binarisation: zero_alpha ({0, alpha} activations, standardised kernels), sign (both -1 and +1), or float.
+      binarisation: zero_alpha ({0, alpha} activations, standardised kernels), sign (both -1 and +1), rectified (sign
+        with a learned scale for each convolution), or float.
     """
 
     family: str = "vgg11"
     base: int = 16
-    binarisation: Binarisation = "zero_alpha"
+    binarisation: AnyBinarisation = "zero_alpha"
 
 
 @dataclass
@@ -104,6 +137,7 @@ class ResNet20Settings(NetworkSettings):
       influence_unit: U0, the share of a bitcount's range by which one step corrects. Paper: 0.01.
       interval_reach: Up to which bitcount the intervals of a teacher divide, in units of sqrt(N0), by which N0
         independent bits deviate; null for the whole range (paper).
+      shortcuts: Around what a shortcut leads: convolution (each) or block (of two). null is convolution.
     """
 
     family: str = "resnet20"
@@ -113,6 +147,7 @@ class ResNet20Settings(NetworkSettings):
     levels: int = 2
     influence_unit: float = 0.01
     interval_reach: float | None = None
+    shortcuts: Shortcuts | None = None
 
     baselines: ClassVar[type] = GraphBaselines
 
@@ -315,5 +350,6 @@ FAMILIES: dict[str, type[NetworkSettings]] = {
     "vgg_small": VggSmallSettings,
     "quicknet": QuickNetSettings,
     "quicknet_blocks": QuickNetBlocksSettings,
+    "keras_model": KerasModelSettings,
 }
 """By the name that a recipe has behind its method's."""

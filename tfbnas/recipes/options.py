@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar, Literal
 
-from tfbnas.errors import UserError, require_positive, require_range
+from tfbnas.errors import UserError, nearest, require_positive, require_range
 from tfbnas.weight_settings import WeightSettings
+
+_TABLES = Path(__file__).parents[1] / "costs" / "latency_tables"
+
+FULL_PRECISION = "full_precision"
+"""The teacher that is the same network in full precision."""
 
 
 @dataclass
@@ -80,6 +87,13 @@ class TrainSettings(WeightSettings):
       drops: Fractions of the epochs at which the learning rate drops, for `steps`.
       full_precision_epochs: Epochs of the same network in full precision, from whose weights the binary one starts;
         0 for none.
+      teacher: What the network follows beside the labels: full_precision, the same network, which is trained first (for
+        full_precision_epochs, or as many epochs as this one), or a Keras file; null for the labels alone.
+      follows: Of the teacher: its logits, its features (the outputs of its additions), or discriminators, which learn
+        to tell the features of both apart.
+      teacher_weight: Share of the logits in the loss, up to 1; or weight of the features or of the verdicts.
+      temperature: By which the logits are divided.
+      normalization_epochs: Epochs at the end in which batch normalisation alone is trained, all else fixed.
     """
 
     epochs: int = 16
@@ -87,11 +101,46 @@ class TrainSettings(WeightSettings):
     schedule: Literal["cosine", "steps"] = "cosine"
     drops: list[float] = field(default_factory=lambda: [140 / 300, 220 / 300, 260 / 300])
     full_precision_epochs: int = 0
+    teacher: str | None = None
+    follows: Literal["logits", "features", "discriminators"] = "logits"
+    teacher_weight: float = 0.5
+    temperature: float = 4.0
+    normalization_epochs: int = 0
 
     def check(self) -> None:
-        require_positive("train", epochs=self.epochs, batch_size=self.batch_size)
+        require_positive("train", epochs=self.epochs, batch_size=self.batch_size, temperature=self.temperature)
         self.check_updates("train", self.epochs)
-        require_range("train", 0, None, full_precision_epochs=self.full_precision_epochs)
+        counts = {name: getattr(self, name) for name in ("full_precision_epochs", "normalization_epochs")}
+        require_range("train", 0, None, **counts)
+        most = 1 if self.follows == "logits" else None
+        require_range("train", 0, most, teacher_weight=self.teacher_weight)
+        if self.teacher is not None and self.teacher != FULL_PRECISION and not Path(self.teacher).exists():
+            raise UserError(
+                f"Expected `train.teacher` to be {FULL_PRECISION} or a Keras file. Received: {self.teacher!r}, which "
+                "is missing."
+            )
+
+    def absolute(self) -> TrainSettings:
+        """With the path of a teacher's file from the root."""
+        is_file = self.teacher is not None and self.teacher != FULL_PRECISION
+        return replace(self, teacher=os.path.abspath(str(self.teacher))) if is_file else self
+
+
+class NoBudget:
+    """In the place of the group `budget` of a recipe that trains one network and searches none."""
+
+    limits: ClassVar[dict[str, float]] = {}
+    device: ClassVar[str] = "raspberry_pi_4b"
+    """Whose time is predicted."""
+
+
+@dataclass
+class TrainingRecipeSettings(RecipeSettings):
+    """Settings of a recipe that trains one network and searches none."""
+
+    budget: ClassVar[NoBudget] = NoBudget()
+    search: ClassVar[None] = None
+    baselines: ClassVar[None] = None
 
 
 @dataclass
@@ -116,3 +165,9 @@ class ExportSettings:
 
     def check(self) -> None:
         require_positive("export", images=self.images, tolerance=self.tolerance)
+        known = sorted(path.stem for path in _TABLES.glob("*.json"))
+        if self.fast_on is not None and self.fast_on not in known and not Path(self.fast_on).is_file():
+            raise UserError(
+                f"Expected `export.fast_on` to be one of {known}, a file that tools/build_latency_table.py wrote, or "
+                f"null. Received: {self.fast_on!r}.{nearest(self.fast_on, known)}"
+            )

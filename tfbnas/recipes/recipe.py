@@ -9,7 +9,7 @@ from typing import Any
 
 from tfbnas.recipes.budget import BudgetSettings
 from tfbnas.recipes.families import FAMILIES
-from tfbnas.recipes.options import DataSettings, ExportSettings, RecipeSettings, TrainSettings
+from tfbnas.recipes.options import DataSettings, ExportSettings, RecipeSettings, TrainingRecipeSettings, TrainSettings
 from tfbnas.recipes.settings import Command, run_main
 from tfbnas.search.registry import METHODS, Method
 
@@ -24,11 +24,13 @@ class Recipe:
       name: Of the module in `tfbnas.recipes`: the method's name, "_", and the family's.
       description: The card: what the recipe does, and the paper. Usually the module's docstring.
       family: Of the settings in `families.FAMILIES`. Default: that of the name.
+      searches: Whether it searches; else it trains the network as it is. Default: True.
     """
 
     name: str
     description: str = ""
     family: str = ""
+    searches: bool = True
 
     @property
     def method(self) -> Method:
@@ -39,7 +41,7 @@ class Recipe:
     def settings_class(self) -> type:
         """Dataclass of all settings; its groups belong to the method, to the family, or to every recipe."""
         family = FAMILIES[self.family or self.name.partition("_")[2]]
-        groups = {
+        groups: dict[str, Any] = {
             "data": DataSettings,
             "network": family,
             "budget": BudgetSettings,
@@ -48,8 +50,11 @@ class Recipe:
             "baselines": family.baselines,
             "export": ExportSettings,
         }
+        if not self.searches:
+            groups = {name: groups[name] for name in ("data", "network", "train", "export")}
+        base = RecipeSettings if self.searches else TrainingRecipeSettings
         fields = [(name, group, field(default_factory=group)) for name, group in groups.items()]
-        return make_dataclass("Settings", fields, bases=(RecipeSettings,))
+        return make_dataclass("Settings", fields, bases=(base,))
 
     def main(self, argv: Sequence[str] | None = None) -> None:
         """The program: parses the command line, runs all stages, and ends the process.

@@ -46,21 +46,35 @@ def run(command: Command[Any], method: Method) -> None:
             command.settings,
             precision=precision.resolve(command.settings.precision),
             data=data.absolute(command.settings.data),
+            **_with_absolute_paths(command.settings),
         )
         images = load_data(settings.data, segmentation=settings.network.segmentation)
         template = whole(method, settings, images)
-        check_feasible(method, template, images, settings)
-        int8.check(template, settings)
-        if not (command.run_dir / STAGES / "search.json").exists():
+        if settings.search is None:
+            data.check_network(networks.build(template), images)
+            images.train.steps(settings.train.batch_size)
+        else:
+            check_feasible(method, template, images, settings)
+            int8.check(template, settings)
+        if settings.search is not None and not (command.run_dir / STAGES / "search.json").exists():
             with measuring(settings.budget):
                 pass  # a machine that cannot measure is told before anything is written
         with open_run(replace(command, settings=settings), method, images, template, devices) as context:
             run_stages(context)
 
 
+def _with_absolute_paths(settings: Any) -> dict[str, Any]:
+    """The groups that name files, with absolute paths, so that a run goes on from any directory."""
+    named = {name: getattr(settings, name) for name in ("network", "search", "train")}
+    return {name: group.absolute() for name, group in named.items() if hasattr(group, "absolute")}
+
+
 def run_stages(context: Context) -> None:
     """All stages, each as far as it is not done yet."""
-    found = Architecture.from_dict(search_stage(context).architecture)
+    if context.settings.search is None:
+        found = context.template
+    else:
+        found = Architecture.from_dict(search_stage(context).architecture)
     for name, settings in getattr(context.settings.search, "variants", dict)().items():
         search_stage(context.with_search(settings), f"search-{name}")
     if context.devices.is_chief:
@@ -70,8 +84,9 @@ def run_stages(context: Context) -> None:
     export_stage(context, searched)
     if context.devices.is_chief:
         report.write(context.run.path)
-    for task in comparisons(context, found):
-        train_stage(context, task)
+    if context.settings.baselines is not None:
+        for task in comparisons(context, found):
+            train_stage(context, task)
     if context.devices.is_chief:
         finish(context)
 
@@ -155,6 +170,7 @@ def finish(context: Context) -> None:
     print(f"\n{table(rows)}")
     if uncertainty := report.uncertainty(report.read(path)):
         print(uncertainty)
-    warn(context, SearchResult.from_dict(context.run.result(SearchResult.stage)))
+    if context.settings.search is not None:
+        warn(context, SearchResult.from_dict(context.run.result(SearchResult.stage)))
     print(f"\nmodel for Larq Compute Engine: {path / 'model.tflite'}\nreport: {page}\n{path}")
     context.run.log(event="end")

@@ -152,10 +152,15 @@ def warn(context: Context, result: SearchResult) -> None:
 def searched_task(context: Context, found: Architecture) -> Training:
     """The training of the network that was found, on which all else that is trained is measured.
 
-    It starts from scratch; of a method whose settings have `normalization_epochs`, it starts from the weights of the
-    search, of which it trains those of batch normalisation alone, for so many epochs.
+    It starts from scratch; of a method whose settings have `fine_tune`, from the weights that the search leaves; of one
+    whose settings have `normalization_epochs`, likewise, and it trains those of batch normalisation alone, for so many
+    epochs.
     """
-    task = Training("searched", context.method.label, "searched", 0, lambda: found)
+    label = context.template.network if context.settings.search is None else context.method.label
+    task = Training("searched", label, "searched", 0, lambda: found)
+    if getattr(context.settings.search, "fine_tune", False):
+        settings = replace(context.settings.train, full_precision_epochs=0)
+        return replace(task, settings=settings, start=lambda: _searched_weights(context))
     epochs = getattr(context.settings.search, "normalization_epochs", 0)
     if not epochs:
         return task
@@ -164,8 +169,8 @@ def searched_task(context: Context, found: Architecture) -> Training:
 
 
 def _searched_weights(context: Context) -> Weights:
-    """The weights at the end of the search, by layer."""
+    """The weights that the search leaves, by layer."""
     with measuring(context.settings.budget) as prepare:
         search = make_search(context, budgets(context.settings.budget, prepare))
     Checkpoints(context.run.checkpoints(SearchResult.stage), **search.tracked()).restore()
-    return training.weights(search.network)
+    return search.weights()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,8 +15,9 @@ from tfbnas.checkpoints import Checkpoints
 from tfbnas.costs import Memory
 from tfbnas.costs.memory import COUNTINGS
 from tfbnas.data import ImageData
+from tfbnas.recipes import teaching
 from tfbnas.recipes.context import Context
-from tfbnas.recipes.options import TrainSettings
+from tfbnas.recipes.options import FULL_PRECISION, TrainSettings
 from tfbnas.recipes.pricing import milliseconds, prices
 from tfbnas.recipes.stages import fitted, stage
 from tfbnas.results import Role, TrainingResult
@@ -43,7 +43,8 @@ class Training:
       only: Trains the layers alone of which this says so, for instance `training.is_normalization`. Default: all.
       trainer: Makes of the network the model that is fitted, for instance one that follows a teacher; the model is
         compiled by `training.compile_with` and has the network's layers among its own. What else it must
-        keep in checkpoints, its `tracked()` gives by name. Default: the network itself.
+        keep in checkpoints, its `tracked()` gives by name. Default: what the settings say of a teacher; else the
+        network itself.
       deployed: Gives, of the trained network and its architecture, the fields of the result that say what it is once it
         is deployed, for instance its accuracy as int8. Default: the network is tested as it is.
     """
@@ -67,9 +68,48 @@ class Training:
 def train_stage(context: Context, task: Training) -> TrainingResult:
     """Trains the network of a task and tests it; a killed training goes on at its last epoch.
 
+    With `normalization_epochs` it has two stages, of which the last one trains batch normalisation alone.
+
     Returns:
-      The stage's result; `trained` gives the network.
+      The last stage's result; `trained` gives the network.
     """
+    *before, last = _parts(context, task)
+    for part in before:
+        _train(context, part)
+    return _train(context, last)
+
+
+def _parts(context: Context, task: Training) -> list[Training]:
+    settings = task.settings or context.settings.train
+    if not settings.normalization_epochs or task.only is not None:
+        return [task]
+    first = replace(
+        task,
+        key=f"{task.key}-weights",
+        role="reference",
+        label=f"{task.label}, before the last normalisation",
+        order=task.order + 50,
+        settings=replace(settings, normalization_epochs=0),
+        deployed=None,
+    )
+    rest = replace(
+        settings,
+        epochs=settings.normalization_epochs,
+        learning_rate=0.1 * settings.learning_rate,
+        warm_up=0.0,
+        normalization_epochs=0,
+        full_precision_epochs=0,
+        teacher=None,
+    )
+
+    def start() -> Weights:
+        return training.weights(trained(context, first))
+
+    return [first, replace(task, settings=rest, start=start, only=training.is_normalization, trainer=None)]
+
+
+def _train(context: Context, task: Training) -> TrainingResult:
+    """One stage of a training."""
 
     def work() -> Mapping[str, Any]:
         settings, images = task.settings or context.settings.train, context.images
@@ -89,8 +129,8 @@ def train_stage(context: Context, task: Training) -> TrainingResult:
             done=False,
         )
         start = task.start
-        if start is None and settings.full_precision_epochs:
-            start = functools.partial(_full_precision_weights, context, task, architecture)
+        if start is None and settings.full_precision_epochs and settings.teacher != FULL_PRECISION:
+            start = lambda: _full_precision_weights(context, task, architecture, network)  # noqa: E731
 
         def fit(done: int, callbacks: list[tf.keras.callbacks.Callback]) -> None:
             batches = images.train.epochs(settings.batch_size, seed=context.settings.seed, augment=True, start=done)
@@ -137,6 +177,7 @@ def tested(network: tf.keras.Model, images: ImageData) -> dict[str, Any]:
 
 def trained(context: Context, task: Training) -> tf.keras.Model:
     """The float32 network of a finished training, with its weights."""
+    task = _parts(context, task)[-1]
     result = TrainingResult.from_dict(context.run.result(task.stage), place=f"stage {task.stage}")
     architecture = Architecture.from_dict(result.architecture)
     network, _, checkpoints = _built(context, task, architecture)
@@ -148,12 +189,16 @@ def _built(
     context: Context, task: Training, architecture: Architecture
 ) -> tuple[tf.keras.Model, tf.keras.Model, Checkpoints]:
     """The trainable form of a network, the compiled model that is fitted, and their checkpoints."""
-    settings = task.settings or context.settings.train
+    settings, trainer = task.settings or context.settings.train, task.trainer
+    is_float = architecture.options.get("binarisation") == "float"
+    if trainer is None and settings.teacher and task.only is None and not is_float:
+        twin = lambda: _full_precision(context, task, architecture)  # noqa: E731
+        trainer = teaching.trainer(settings, context.settings.seed, twin)
     with context.devices.scope():
         network = training.trainable(
             architecture, precision=context.settings.precision, seed=context.settings.seed, only=task.only
         )
-        model = task.trainer(network) if task.trainer else network
+        model = trainer(network) if trainer else network
         steps = context.images.train.steps(settings.batch_size)
         rates = training.learning_rates(settings, steps * settings.epochs)
         optimizer = training.compile_with(model, training.weight_optimizer(settings, rates, network, epoch_steps=steps))
@@ -162,20 +207,30 @@ def _built(
     return network, model, Checkpoints(context.run.checkpoints(task.stage), **held)
 
 
-def _full_precision_weights(context: Context, task: Training, architecture: Architecture) -> Weights:
-    """Trains the same network in full precision; its layers have the same names and shapes."""
+def _full_precision_weights(
+    context: Context, task: Training, architecture: Architecture, network: tf.keras.Model
+) -> Weights:
+    """The weights of the same network in full precision, trained; what only the binary one has is kept as it is."""
+    own = training.weights(network)
+    found = training.weights(_full_precision(context, task, architecture))
+    return {name: [*arrays, *own[name][len(arrays) :]] for name, arrays in found.items()}
+
+
+def _full_precision(context: Context, task: Training, architecture: Architecture) -> tf.keras.Model:
+    """The same network in full precision, trained; its layers have the same names, and its kernels the same shapes."""
     settings = task.settings or context.settings.train
     twin = replace(architecture, options={**architecture.options, "binarisation": "float"})
-    float_task = replace(
-        task,
-        key=f"float-{task.key}",
-        role="reference",
-        label=f"{task.label}, full precision",
-        order=task.order + 100,
-        choose=lambda: twin,
-        settings=replace(settings, epochs=settings.full_precision_epochs, full_precision_epochs=0),
+    epochs = settings.full_precision_epochs or settings.epochs
+    plain = replace(settings, epochs=epochs, full_precision_epochs=0, teacher=None, normalization_epochs=0)
+    float_task = Training(
+        f"float-{task.key}",
+        f"{task.label}, full precision",
+        "reference",
+        task.order + 100,
+        lambda: twin,
+        settings=plain,
     )
     train_stage(context, float_task)
     network, _, checkpoints = _built(context, float_task, twin)
     checkpoints.restore()
-    return training.weights(network)
+    return network

@@ -113,6 +113,11 @@ class Run:
         """Epochs at the beginning of the search in which only weights are trained."""
         return sum(row.get("warm_up") is True for row in self.history)
 
+    @property
+    def has_search(self) -> bool:
+        """Whether the recipe searches; else it trains one network as it is."""
+        return bool(self.searches) or not self.settings or "search" in self.settings
+
     def group(self, name: str) -> dict[str, Any]:
         """A group of the settings."""
         return mapping(self.settings.get(name))

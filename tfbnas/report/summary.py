@@ -42,7 +42,8 @@ def title(run: Run, method: Method) -> str:
     """What was searched, how, and on which data."""
     network = _NETWORKS.get(run.network, run.network) or "A network"
     data = data_name(run.dataset)
-    return f"{network}, searched with {method.label}" + (f" on {data}" if data else "")
+    how = f"searched with {method.label}" if run.has_search else "trained"
+    return f"{network}, {how}" + (f" on {data}" if data else "")
 
 
 def data_name(name: str) -> str:
@@ -55,7 +56,8 @@ def lead(run: Run, method: Method) -> str:
     searched = run.searched
     if searched is None or "accuracy" not in searched.test:
         return ""
-    text = f"{method.title} found a network that classifies {percent(searched.test['accuracy'])} % of the test "
+    who = f"{method.title} found a network that" if run.has_search else "The network"
+    text = f"{who} classifies {percent(searched.test['accuracy'])} % of the test "
     text += f"{trained.classified(run)} correctly"
     if "mean_iou" in searched.test:
         text += f" (mean IoU {percent(searched.test['mean_iou'])} %)"
@@ -139,8 +141,9 @@ def stages(run: Run, method: Method) -> list[Stage]:
     if "search" in run.running:
         planned = number(run.group("search").get(method.epochs))
         searched += f" of {planned:.0f} so far" if planned else " so far"
+    search = [Stage("Search", run.search is not None and "search" not in run.running, searched)]
     return [
-        Stage("Search", run.search is not None and "search" not in run.running, searched),
+        *(search if run.has_search else []),
         Stage("Training", run.searched is not None, trained_ones),
         Stage("Export", bool(run.export), "verified" if run.export else "not yet"),
     ]

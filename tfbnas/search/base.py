@@ -8,9 +8,10 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import tensorflow as tf
 
-from tfbnas import distribution
+from tfbnas import distribution, training
 from tfbnas.architecture import Architecture
 from tfbnas.callbacks import Progress
 from tfbnas.costs import Budget
@@ -109,6 +110,10 @@ class Search(tf.keras.Model):
     def architecture(self) -> Architecture:
         """The present best, closed, within the budgets."""
         raise NotImplementedError
+
+    def weights(self) -> dict[str, list[np.ndarray]]:
+        """The weights that the search leaves for `architecture()`, by layer. Default: those of `network`."""
+        return training.weights(self.network)
 
     def unspent(self) -> str:
         """Why the present best uses less than 97 % of every budget, in words; "" where it uses more or cannot say."""

@@ -39,6 +39,7 @@ _BSN = "Veniat & Denoyer, Learning Time/Memory-Efficient Deep Architectures with
 _CIBCNN = "Wang et al., Learning Channel-wise Interactions for Binary Convolutional Neural Networks, CVPR 2019"
 _RANDOM = "Li & Talwalkar, Random Search and Reproducibility for Neural Architecture Search, UAI 2019"
 _DCP = "Li et al., DCP-NAS: Discrepant Child-Parent Neural Architecture Search for 1-bit CNNs, IJCV 2023"
+_RBCN = "Liu et al., RBCN: Rectified Binary Convolutional Networks with Generative Adversarial Learning, IJCV 2021"
 _CP = "Zhuo et al., CP-NAS: Child-Parent Neural Architecture Search for 1-bit CNNs, IJCAI 2020"
 
 METHODS: dict[str, Method] = {
@@ -47,6 +48,7 @@ METHODS: dict[str, Method] = {
     "cibcnn": Method("cibcnn", "CIBCNN", "Channel-wise interactions", _CIBCNN),
     "random": Method("random", "Random", "Random search", _RANDOM),
     "dcpnas": Method("dcpnas", "DCPNAS", "Discrepant child-parent search", _DCP),
+    "rbcn": Method("rbcn", "RBCNPruning", "Adversarial pruning", _RBCN),
     "cpnas": Method("cpnas", "CPNAS", "Child-parent search", _CP),
 }
 """All methods. A new one adds one line."""

@@ -92,11 +92,38 @@ class Distillation(tf.keras.Model):
             loss = (1.0 - self.share) * hard + self.share * soft
             for found, target, channels in zip(maps, targets, self._channels, strict=True):
                 # In its trainable form a network may have channels of zeros behind its own.
-                difference = _scaled(found[..., :channels]) - _scaled(target[..., :channels])
+                difference = scaled_features(found[..., :channels]) - scaled_features(target[..., :channels])
                 loss += self.feature_weight * tf.reduce_mean(tf.square(difference))
+            loss = tf.add_n([loss, *self.network.losses])
         self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         self.compiled_metrics.update_state(labels, logits)
         return {**{metric.name: metric.result() for metric in self.metrics}, "distillation_loss": loss}
+
+
+def feature_layers(network: tf.keras.Model, teacher: tf.keras.Model) -> list[tuple[str, str]]:
+    """The layers whose feature maps are compared unless others are named: additions, or normalisations without any.
+
+    Args:
+      network: The one that learns.
+      teacher: Has layers of the same names; those of other channels are left out.
+
+    Raises:
+      UserError: They have none in common.
+    """
+    for kind in (tf.keras.layers.Add, tf.keras.layers.BatchNormalization):
+        own, others = ({x.name: x for x in model.layers if isinstance(x, kind)} for model in (network, teacher))
+        names = [name for name, layer in own.items() if name in others and len(layer.output.shape) == 4]
+        pairs = [n for n in names if _size(own[n].output) == _size(others[n].output)]
+        if pairs:
+            return [(name, name) for name in pairs]
+    raise UserError(
+        "Expected a teacher with additions or normalisations of the same names and channels as the network's. "
+        f"Received: {teacher.name}, which has none; follow its logits."
+    )
+
+
+def _size(output) -> tuple[int, ...]:
+    return (*output.shape[1:3], present_size(channels_of(output)))
 
 
 def _with_features(model: tf.keras.Model, names: Sequence[str]) -> tf.keras.Model:
@@ -112,7 +139,7 @@ def _channels(model: tf.keras.Model) -> list[int]:
     return [present_size(channels_of(output)) for output in model.outputs[1:]]
 
 
-def _scaled(maps: tf.Tensor) -> tf.Tensor:
+def scaled_features(maps: tf.Tensor) -> tf.Tensor:
     """Feature maps divided by their mean norm over the channels, so that their sizes do not matter."""
     maps = tf.cast(maps, tf.float32)
     return maps / (tf.reduce_mean(tf.norm(maps, axis=-1)) + 1e-6)
