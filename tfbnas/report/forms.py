@@ -104,7 +104,7 @@ def _from_which_width(run: Run) -> str:
     first = slower[-1] + 1 if slower else 0
     if first >= len(known):
         return "By the table binary is nowhere faster at the same widths." if known else ""
-    text = f"By the table binary is the faster one at the same widths from {known[first][0]} channels on"
+    text = f"By the table binary is faster at the same widths from {known[first][0]} channels of the first layer on"
     told = [(w, int8 / binary, _as_fast(known, binary)) for w, binary, int8 in known if w in (16, 64)]
     parts = [f"with {width} channels {more:.1f} times, as fast as int8 with {other}" for width, more, other in told]
     return f"{text}{': ' * bool(parts)}{'; '.join(parts)}. It wins where those channels are worth more than the bits."
