@@ -111,7 +111,8 @@ def test_lambda_rises_above_the_budget_and_falls_below_it(image_batches):
         before = search.masks.values.numpy()
         search._step(images, search.baseline(images, training=True))
         assert (float(search.sparsity) > 0.5) is rises
-        assert np.mean(search.masks.values.numpy()) < np.mean(before)
+        fell = bool(np.mean(search.masks.values.numpy()) < np.mean(before))
+        assert fell is rises  # below the budget the masks rest
 
 
 def test_pruning_begins_from_the_network_as_it_is(randomised):
@@ -135,7 +136,7 @@ def test_prices_of_channels_are_what_the_cost_says(memory_of_small):
         less = memory_of_small({**BASE, name: size - around})
         apart[name] = (memory_of_small(BASE) - less) / around  # no width is wider than its base
     mean = np.average(list(apart.values()), weights=list(BASE.values()))
-    np.testing.assert_allclose(search.shares, np.clip(np.array(list(apart.values())) / mean, 0.25, 4), rtol=1e-4)
+    np.testing.assert_allclose(search.shares, np.clip(np.array(list(apart.values())) / mean, 0.5, 2), rtol=1e-4)
 
 
 @pytest.mark.parametrize(

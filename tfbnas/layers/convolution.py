@@ -112,7 +112,7 @@ class BinaryConv2D(_SizedConvolution, lq.layers.QuantConv2D):
     def call(self, inputs):
         kernel, channels = tf.convert_to_tensor(self.kernel), self._dimensions[2]
         if isinstance(channels, OpenWidth) and channels.gate is not None:
-            kernel = _without(kernel, tf.cast(channels.gate(), kernel.dtype)[:, None])
+            kernel = _without(kernel, tf.cast(channels.gate() > 0, kernel.dtype)[:, None])
         return self.convolve(inputs, self.kernel_quantizer(kernel))
 
 

@@ -66,7 +66,7 @@ class RectifiedConv2D(SignConv2D):
         """What multiplies the signs, a scalar: the mean of C over the channels that are there."""
         scale, channels = tf.convert_to_tensor(self.scale), self._dimensions[2]
         if isinstance(channels, OpenWidth) and channels.gate is not None:
-            gate = tf.cast(channels.gate(), scale.dtype)
+            gate = tf.cast(channels.gate() > 0, scale.dtype)
             return tf.reduce_sum(tf.reduce_mean(scale, [0, 1]) * gate) / tf.maximum(tf.reduce_sum(gate), 1.0)
         return tf.reduce_mean(scale)
 

@@ -66,9 +66,9 @@ class OpenWidth:
       size: Scalar int32 variable, channels of the variables now.
       mask: Function without arguments that returns a float32 tensor of shape `[size]`, by which BatchNormalization
         multiplies its output; `None` keeps all channels. A search method sets it.
-      gate: Function without arguments that returns a float32 tensor of shape `[size]` of ones and zeros: a binary
-        convolution that reads channels with 0 computes what it would if they were cut out. Their mask must be 0, too.
-        `None`: all are there. A search method sets it.
+      gate: Function without arguments that returns a float32 tensor of shape `[size]`: a binary convolution that reads
+        channels with 0 computes what it would if they were cut out. Their mask must be 0, too. With numbers below 1
+        channels of -1 and +1 count so much less. `None`: all are there. A search method sets it.
     """
 
     def __init__(self, name: str, base: int, *, size: int | None = None, fixed: bool = False):

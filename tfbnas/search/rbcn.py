@@ -6,7 +6,8 @@ Adversarial Learning" (IJCAI 2019; IJCV 2021 adds the pruning). Deviations from 
 - all filters that residual sums add up have one mask, so that what is left can be cut out: widths are what is pruned;
 - masks begin around 1, not as N(0, 1) cut at 0, by which half of the filters would be gone before any is weighed;
 - lambda follows the budget: it rises while the network costs more than it should by then, and falls below that, where
-  the momentum of the masks begins anew. A mask's share of lambda is what its channel costs beside the others;
+  the masks rest. A mask's share of lambda is what its channel costs beside the others, from half to twice as much;
+- in a step of the masks they weigh channels behind a sign, too, whose size would not tell how much they matter;
 - the filters with the largest masks of each width, `least_share` of it, are never cut;
 - the distance to the logits of the unpruned network is relative to their size, and so the same for every network; both
   networks have the batch's statistics, else they would differ before anything is pruned;
@@ -111,7 +112,7 @@ class RBCNPruning(Search):
         self._present: tf.Tensor | None = None
         for index, width in enumerate(self._widths):
             width.mask = lambda index=index: self._section(self._now(), index)
-            width.gate = lambda index=index: tf.cast(self._section(self._now(), index) > 0, tf.float32)
+            width.gate = lambda index=index: self._gate(index)
         self.discriminator = discriminator(template.classes, own.discriminator_units, seed=self.seed)
         self.discriminator_optimizer = tf.keras.optimizers.Adam(own.discriminator_learning_rate)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
@@ -155,6 +156,11 @@ class RBCNPruning(Search):
 
     def _section(self, values: Any, index: int) -> Any:
         return values[self._places[index] : self._places[index + 1]]
+
+    def _gate(self, index: int) -> tf.Tensor:
+        """What a binary convolution makes of its input channels: there or not; in a step of the masks, how much."""
+        values = self._section(self._now(), index)
+        return tf.cast(values > 0, tf.float32) if self._present is None else tf.minimum(values, 1.0)
 
     def counts(self) -> tf.Tensor:
         """Channels with a mask above 0 of each width, at least one, float32 `[widths]`."""
@@ -293,7 +299,7 @@ class RBCNPruning(Search):
         tightest = int(np.argmax(self._prices(counts[None])[0] / self._limits))
         apart = (costs[::2, tightest] - costs[1::2, tightest]) / np.maximum(wider - narrower, 1)
         mean = float(np.average(apart, weights=counts))
-        self.shares.assign(np.clip(apart / mean, 0.25, 4.0) if mean > 0 else np.ones(len(counts)))
+        self.shares.assign(np.clip(apart / mean, 0.5, 2.0) if mean > 0 else np.ones(len(counts)))
 
     def train_step(self, data):
         """One batch `(images, labels)`: updates the weights; behind the warm-up, the discriminator and the masks."""
@@ -347,7 +353,16 @@ class RBCNPruning(Search):
         return tf.reduce_mean(is_real(of_real)), tf.reduce_mean(is_real(of_fake))
 
     def _step(self, images: tf.Tensor, real: tf.Tensor) -> None:
-        """One step of the masks, and of lambda."""
+        """One step of lambda and, where the network costs more than it should by now, of the masks."""
+        done = tf.minimum(1.0, self.mask_steps.assign_add(1.0) / self.ramp)
+        limits = tf.constant(self._limits, tf.float32)
+        target = limits + (1.0 - done) * tf.nn.relu(tf.constant(self._whole, tf.float32) - limits)
+        excess = tf.reduce_max(tf.stack(self._costs()) / target) - 1.0
+        self.sparsity.assign(tf.nn.relu(self.sparsity + self.settings.sparsity_rate * excess))
+        # Else the momentum would go on removing filters when none has to go.
+        tf.cond(excess > 0, lambda: self._step_masks(images, real), self.masks.restart)
+
+    def _step_masks(self, images: tf.Tensor, real: tf.Tensor) -> None:
         point = self.masks.point()
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(point)
@@ -359,13 +374,6 @@ class RBCNPruning(Search):
         self.masks.step(point, tape.gradient(distance, point), self.rate, weight, least=_LEAST * largest)
         values = self.masks.values
         values.assign(tf.where(values < _LEAST, tf.zeros_like(values), values))  # rounding alone brings none back
-        done = tf.minimum(1.0, self.mask_steps.assign_add(1.0) / self.ramp)
-        limits = tf.constant(self._limits, tf.float32)
-        target = limits + (1.0 - done) * tf.nn.relu(tf.constant(self._whole, tf.float32) - limits)
-        excess = tf.reduce_max(tf.stack(self._costs()) / target) - 1.0
-        self.sparsity.assign(tf.nn.relu(self.sparsity + self.settings.sparsity_rate * excess))
-        # Else the momentum would go on removing filters when none has to go.
-        tf.cond(excess <= 0, self.masks.restart, lambda: None)
 
     def _largest(self, index: int) -> tf.Tensor:
         """1 for the channels of a width that stay whatever lambda is, else 0."""
