@@ -212,7 +212,9 @@ def _bars(axis: Axes, choice: Mapping[str, Any]) -> None:
             axis.axvspan(low, high, color=style.COLORS["rule"], lw=0, zorder=0)
         axis.plot(choice["value"], 0, "^", color=style.COLORS["ink"], ms=8, clip_on=False, zorder=4, gid="value")
     else:
-        axis.set_xticks(places, [style.clean(candidate, longest=14) for candidate, _, _ in known])
+        names = [style.clean(candidate, longest=14) for candidate, _, _ in known]
+        side_by_side = len(names) <= 4
+        axis.set_xticks(places, names, rotation=0 if side_by_side else 30, ha="center" if side_by_side else "right")
     look: dict[str, Any] = {"color": style.COLORS["wash"], "ec": style.COLORS["accent"], "lw": 0.8}
     width = 0.8 * min(gaps, default=1.0)
     for i, (place, (_, probability, channels)) in enumerate(zip(places, known, strict=True)):
