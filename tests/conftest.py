@@ -67,7 +67,7 @@ def small_memory(channels, *, deployed=False, classes=4):
 
 register("test-small", small_network)
 
-# To rewrite a traced graph takes a third of a small search's time, and its numbers are the same but for rounding. Whole
+# To rewrite a traced graph takes a fifth of a small search's time, and its numbers are the same but for rounding. Whole
 # runs, each in a process of its own, go through the rewriting as a user's do.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 

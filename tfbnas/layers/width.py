@@ -168,7 +168,7 @@ def initial_value(initializer, shape: Sequence[int], seed: int, key: str) -> tf.
 class OpenLayer(tf.keras.layers.Layer):
     """Mixin for layers whose input or output channels may be an OpenWidth.
 
-    AutoGraph leaves these layers as they are: to convert their source takes a tenth of the time of a first step. A
+    AutoGraph leaves these layers as they are: to convert their source takes an eighth of the time until a first step. A
     subclass that branches on tensors needs `tf.cond`.
 
     Attributes:
