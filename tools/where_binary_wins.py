@@ -171,7 +171,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=128, help="images per step (default: %(default)s)")
     parser.add_argument("--recipe", choices=["sgd", "adam", "adam_sgd"], default="adam_sgd")
     parser.add_argument("--learning_rate", type=float, default=0.1, help="of SGD (default: %(default)s)")
-    parser.add_argument("--counting", default="deployed", help="of the bytes that a search limits (default: deployed)")
+    parser.add_argument("--counting", default="file", help="of the bytes that a search limits (default: %(default)s)")
     parser.add_argument("--device", default="raspberry_pi_4b", help="whose latency table (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run_dir", default="runs/where_binary_wins", help="(default: %(default)s)")

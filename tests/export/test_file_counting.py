@@ -25,7 +25,7 @@ FAMILIES = {
 def file_size(architecture):
     """Bytes of model.tflite."""
     model = randomise(networks.build(architecture))
-    source = prepare(model, np.zeros((2, *architecture.input_shape), np.float32), "pixels")
+    source = prepare(model, -np.ones((2, *architecture.input_shape), np.float32), "pixels")
     flatbuffer = convert_model(deploy_with_notes(source.model).model)
     return len(described(flatbuffer, Description(source.input, architecture.input_shape, NAMES)))
 

@@ -77,8 +77,8 @@ def test_what_is_not_faster_or_too_large_is_left(plain):
     assert found.flatbuffer == plain and not found.widened and found.to_json()["bytes"] == 0
     some = padded(plain, TABLE, largest=len(plain) + 900)
     assert some.widened and len(some.flatbuffer) <= len(plain) + 900
-    narrow = convert_model(deploy(built("resnet18", base=4, size=8)))
-    assert padded(narrow, TABLE).flatbuffer == narrow
+    streams = [row for row in some.widened.values() if row[0] == 20]
+    assert not streams  # 20 channels of 2x2 pixels are not faster as 32
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ TINY = {
     "export.images": 8,
     "baselines.ratios": "[0.4]",
     "budget.memory": 0.02,
+    "budget.counting": "paper",
     "precision": "float32",
 }
 

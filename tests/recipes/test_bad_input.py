@@ -50,6 +50,12 @@ def test_budget_below_the_smallest_network(refused, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_latency_table_that_is_none_is_refused_before_anything_is_searched(refused, tmp_path):
+    message = refused(export__fast_on="pixel")
+    assert "`export.fast_on`" in message and "Did you mean 'pixel1'" in message
+    assert not (tmp_path / "run").exists()
+
+
 def test_missing_data_name_the_quick_set_and_the_tool(refused, tmp_path):
     message = refused(data__name="cifar10", data__data_dir=str(tmp_path))
     assert "cifar10-quick" in message and "prepare_cifar10.py" in message
@@ -85,6 +91,10 @@ def test_sigma_that_would_rise(refused):
     assert "final_sigma" in refused(search__final_sigma=0.9)
 
 
+SMALL = {"network__family": "test-small", "budget__memory": 0.002}  # VGG-11 takes five times as long to trace
+EXPLODING = SMALL | {"search__learning_rate": 1e30, "search__final_learning_rate": 1e30}
+
+
 @pytest.fixture(scope="module")
 def broken_off(tmp_path_factory):
     """Directory of a run that a test leaves behind the search's first steps, for those that go on from there."""
@@ -92,14 +102,14 @@ def broken_off(tmp_path_factory):
 
 
 def test_rates_that_explode_stop_with_the_step_and_keep_the_last_checkpoint(refused, broken_off):
-    message = refused(run_dir=broken_off, search__learning_rate=1e30, search__final_learning_rate=1e30)
+    message = refused(run_dir=broken_off, **EXPLODING)
     assert "step" in message and "learning rate" in message
     assert not Checkpoints(broken_off / "checkpoints" / "search").steps()
 
 
 def test_run_directory_of_other_settings(refused, broken_off):
     assert broken_off.exists(), "needs the run of the test above"
-    message = refused(run_dir=broken_off, search__rounds=3)
+    message = refused(run_dir=broken_off, search__rounds=3, **SMALL)
     assert "search.rounds was 2, now 3" in message
 
 
@@ -108,7 +118,7 @@ def test_damaged_checkpoint(refused, broken_off):
     checkpoints = Checkpoints(broken_off / "checkpoints" / "search")
     path = checkpoints.save(1, {"history": [], "choices": []})
     (path / "state.json").write_text(json.dumps({"history": "other"}))
-    message = refused(run_dir=broken_off, search__learning_rate=1e30, search__final_learning_rate=1e30)
+    message = refused(run_dir=broken_off, **EXPLODING)
     assert "damaged" in message and "step-000001" in message
 
 

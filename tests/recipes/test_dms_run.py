@@ -41,7 +41,7 @@ def undisturbed(tmp_path_factory):
 
 def test_a_run_leaves_everything_that_is_promised(undisturbed, command, start):
     process = start(command(undisturbed))
-    output, _ = process.communicate(timeout=400)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     expected = "settings.yaml log.jsonl tensorboard checkpoints architecture.json model.keras saved_model model.tflite"
     for name in (*expected.split(), "export.json", "report.html"):
@@ -66,7 +66,7 @@ def test_new_photographs_are_told_apart_without_tfbnas(undisturbed, tmp_path):
     chance = np.random.default_rng(5)
     # The first runs SavedModel with TensorFlow alone, the last one model.tflite by LCE's interpreter.
     for name, darkest, code in (("dark", 0, snippets[0]), ("light", 127, snippets[2])):
-        photo = (chance.integers(0, 128, (96, 64, 3)) + darkest).astype(np.uint8)
+        photo = (chance.integers(0, 128, (32, 32, 3)) + darkest).astype(np.uint8).repeat(3, axis=0).repeat(2, axis=1)
         (tmp_path / "photo.jpg").write_bytes(tf.io.encode_jpeg(photo, quality=95).numpy())
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         blocked = f"import sys\nsys.modules['tfbnas'] = None\n{code}"

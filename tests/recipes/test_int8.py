@@ -52,6 +52,12 @@ def test_families_without_widths_grow_by_an_option(family, small, option, half):
     assert Widened(found, settings).at(0.5).options == {**found.options, "binarisation": "float", option: half}
 
 
+def test_a_family_whose_widths_cannot_grow_is_refused():
+    found = Architecture("test", "resnet_fabric", {}, options={"n": 1})
+    with pytest.raises(UserError, match="option `base`, for baselines.int8. Received: 'resnet_fabric' with .*'n': 1"):
+        Widened(found, FAMILIES["resnet_fabric"]())
+
+
 def test_equal_time_is_the_widest_network_in_that_time(widened):
     cost = Latency(DEVICE, int8=True)
     limit = 1.001 * cost.of(widened.at(2.0))

@@ -18,7 +18,8 @@ def search(command, tmp_path):
 
     def run(**settings):
         recipe = Recipe("dms_vgg11")
-        argv = command(tmp_path / "run", **settings)[3:]
+        small = {"network__family": "test-small", "budget__memory": 0.002}
+        argv = command(tmp_path / "run", **small | settings)[3:]
         presets = preset_files(recipe.name)
         known = parse(recipe.settings_class, argv, program=recipe.name, description="", presets=presets)
         images = runner.load_data(known.settings.data)

@@ -9,6 +9,7 @@ import pytest
 import tfbnas  # noqa: F401
 from tfbnas import data, metrics
 from tfbnas.architecture import Architecture
+from tfbnas.recipes.baselines import ModuleBaselines
 from tfbnas.recipes.budget import BudgetSettings
 from tfbnas.recipes.context import Context
 from tfbnas.recipes.devices import Devices
@@ -40,6 +41,7 @@ def test_a_network_that_classifies_pixels(images, tmp_path):
         train=TrainSettings(epochs=4, batch_size=8, learning_rate=0.05),
         export=ExportSettings(images=16),
         budget=BudgetSettings(memory=1.0),
+        baselines=ModuleBaselines(),
     )
     task = Training("searched", "small", "searched", 0, lambda: architecture)
     with RunDirectory(tmp_path / "run", {}) as run:

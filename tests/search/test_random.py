@@ -57,7 +57,7 @@ def test_a_budget_that_chance_does_not_meet_is_refused_with_what_was_drawn():
 
 @pytest.fixture(scope="module")
 def fitted(image_batches):
-    """A search of three candidates, its history, and the optimiser's steps and the stem before each candidate."""
+    """A search of two candidates, its history, and the optimiser's steps and the stem before each candidate."""
     began = []
 
     class Look(tf.keras.callbacks.Callback):
@@ -65,7 +65,7 @@ def fitted(image_batches):
             kernels = [layer.get_weights()[0] for layer in self.model.network.layers if layer.name == "stem"]
             began.append((int(self.model.optimizer.iterations), kernels[0]))
 
-    own = search(candidates=3, seed=4)
+    own = search(candidates=2, seed=4)
     own.compile(**own.optimizers(image_batches(32)))
     history = own.fit(image_batches(32), image_batches(64, seed=1), callbacks=[Look()], verbose=False).history
     return own, history, began

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable
 
 import numpy as np
@@ -14,11 +15,22 @@ from tfbnas.lce.operations import Operation, trace
 Value = Callable[[Operation], float]
 
 
+def closed_operations(architecture: Architecture) -> tuple[Operation, ...]:
+    """The operations of a closed network, which is built once for all costs that ask for it."""
+    require_architecture(architecture)
+    return _closed_operations(architecture)
+
+
+@functools.lru_cache(maxsize=64)
+def _closed_operations(architecture: Architecture) -> tuple[Operation, ...]:
+    return tuple(trace(networks.build(architecture)))
+
+
 def total(architecture: Architecture, value: Value) -> float:
     """The sum of `value` over the operations of a closed network."""
     require_architecture(architecture)
     if not networks.is_graph(architecture.network):
-        return float(sum(value(operation) for operation in trace(networks.build(architecture))))
+        return float(sum(map(value, closed_operations(architecture))))
     graph = networks.graph(architecture)
     return over_modules(architecture, value)(graph.prune(graph.gates(architecture.choices)).modules[0])
 

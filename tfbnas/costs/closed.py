@@ -56,7 +56,7 @@ def prices_of_widths(
         distributions = {name: (channels[i : i + 1], certain) for i, name in enumerate(names)}
         return tf.stack([cost.expected(operations, distributions) for cost in costs])
 
-    @tf.function(input_signature=[tf.TensorSpec([None, len(names)], tf.float32)])
+    @tf.function(input_signature=[tf.TensorSpec([None, len(names)], tf.float32)], autograph=False)
     def all_of(channels: tf.Tensor) -> tf.Tensor:
         return tf.vectorized_map(one, channels)
 

@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfbnas.architecture import Architecture
+from tfbnas.costs.additive import closed_operations
 from tfbnas.costs.cost import Kept
 from tfbnas.costs.expectation import Distributions, check_widths_only
 from tfbnas.costs.fused import over_fused
@@ -19,8 +20,7 @@ from tfbnas.costs.operators import calls, operator
 from tfbnas.errors import UserError, nearest
 from tfbnas.files import read_json
 from tfbnas.layers.width import Channels, OpenWidth
-from tfbnas.lce.operations import Operation, trace
-from tfbnas.networks import build
+from tfbnas.lce.operations import Operation
 from tfbnas.units import UNITS
 
 FORMAT = 1
@@ -33,11 +33,12 @@ def devices() -> list[str]:
     return sorted(path.stem for path in _TABLES.glob("*.json"))
 
 
-def load_table(device: str | os.PathLike) -> dict[str, Any]:
+def load_table(device: str | os.PathLike, *, argument: str = "device") -> dict[str, Any]:
     """Reads a latency table.
 
     Args:
       device: Name of a shipped table, or path of a JSON file.
+      argument: What messages call it. Default: "device".
 
     Raises:
       UserError: There is no such table, or the file is none.
@@ -47,7 +48,7 @@ def load_table(device: str | os.PathLike) -> dict[str, Any]:
     if not path.is_file():
         known = devices()
         raise UserError(
-            f"Expected `device` to be one of {known} or a file that tools/build_latency_table.py wrote. Received: "
+            f"Expected `{argument}` to be one of {known} or a file that tools/build_latency_table.py wrote. Received: "
             f"{str(device)!r}.{nearest(str(device), known)}"
         )
     table = read_json(path)
@@ -112,7 +113,7 @@ class Latency:
         Raises:
           UserError: The network has a layer of which the table says nothing.
         """
-        return sum(row.milliseconds for row in self.operators(trace(build(architecture))))
+        return sum(row.milliseconds for row in self.operators(closed_operations(architecture)))
 
     def over(self, architecture: Architecture) -> Callable[[Kept], float]:
         """Function from the kept modules of a graph to their milliseconds, equal to `of` and fast.

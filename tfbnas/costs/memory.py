@@ -7,15 +7,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfbnas.architecture import Architecture, require_architecture
-from tfbnas.costs.additive import over_modules, total
+from tfbnas.architecture import Architecture
+from tfbnas.costs.additive import closed_operations, over_modules, total
 from tfbnas.costs.cost import Kept
 from tfbnas.costs.expectation import CLOSED, Distributions, Expectation, check_widths_only
 from tfbnas.costs.fused import over_fused
 from tfbnas.costs.operators import calls, operator
 from tfbnas.errors import UserError
-from tfbnas.lce.operations import WEIGHTED, Operation, trace
-from tfbnas.networks import build, graph
+from tfbnas.lce.operations import WEIGHTED, Operation
+from tfbnas.networks import graph
 from tfbnas.units import UNITS
 
 MIB = 2.0**20
@@ -63,8 +63,7 @@ class Memory:
         """Bytes of a closed network."""
         if self.counting != "file":
             return total(architecture, self.of_operation)
-        require_architecture(architecture)
-        return self._file() + sum(map(self.of_operation, trace(build(architecture))))
+        return self._file() + sum(map(self.of_operation, closed_operations(architecture)))
 
     def over(self, architecture: Architecture) -> Callable[[Kept], float]:
         """Function from the kept modules of a graph to their bytes."""

@@ -10,6 +10,7 @@ A latency table says where that is faster. The function is that of the model; on
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -126,7 +127,7 @@ def padded(flatbuffer: bytes, device: str, *, largest: int | None = None) -> Pad
     gains = [(gain, group) for group in _groups(found) if (gain := _gain(group, found, table)) > 0]
     result = Padding(flatbuffer, table=str(device))
     for gain, group in sorted(gains, key=lambda one: -one[0] / _up(one[1].channels)):
-        larger = rewritten(result.flatbuffer, lambda model, group=group: _widen(model, group, found))
+        larger = rewritten(result.flatbuffer, functools.partial(_widen, group=group, found=found))
         if largest is not None and len(larger) > largest:
             continue
         widths = group.channels, _up(group.channels)
@@ -215,10 +216,10 @@ def _shape(operator: Operator, group: _Group, width: int) -> Shape:
     reads, writes = operator.inputs[0], operator.outputs[0]
     inputs = width if reads.index in group.tensors else _channels(operator)
     outputs = width if writes.index in group.tensors or operator.name == QUANTIZE else writes.shape[-1]
-    kernel = tuple(operator.weights.shape[1:3]) if operator.weights is not None and len(writes.shape) == 4 else (1, 1)
-    height, columns = writes.shape[1:3] if len(writes.shape) == 4 else (1, 1)
-    if operator.name == "MEAN":
-        kernel = tuple(reads.shape[1:3])
+    is_image = len(writes.shape) == 4
+    window = reads if operator.name == "MEAN" else operator.weights if is_image else None
+    kernel = (1, 1) if window is None else (window.shape[1], window.shape[2])
+    height, columns = writes.shape[1:3] if is_image else (1, 1)
     return Shape(inputs, outputs, height, columns, kernel)
 
 
@@ -240,18 +241,26 @@ def _widen(model: Any, group: _Group, found: list[Operator]) -> None:
             for order, place in enumerate(places):
                 # Kernel, then offset; a binary convolution has the multipliers between them.
                 fill = group.fill if order == len(places) - 1 else 0.0
-                _extend(model, own, place, lambda data, fill=fill: _appended(data, more, fill))
+                _extend(model, own, place, functools.partial(_appended, more=more, value=fill))
         elif operator.name == "FULLY_CONNECTED":
-            _extend(model, own, 1, lambda data: np.concatenate([data, np.zeros((len(data), more), data.dtype)], axis=1))
+            _extend(model, own, 1, functools.partial(_with_columns, more=more))
         for place, tensor in enumerate(operator.inputs):
-            if tensor in _constants(operator) and tensor.data.size > 1:
-                fill = _FILLS[operator.name]
-                _extend(model, own, place, lambda data, fill=fill: _appended(data.reshape(-1), more, fill))
+            if tensor.data is not None and tensor.data.size > 1 and operator.name in _FILLS:
+                _extend(model, own, place, functools.partial(_longer, more=more, value=_FILLS[operator.name]))
     drop_buffers(model)
 
 
 def _appended(data: np.ndarray, more: int, value: float) -> np.ndarray:
     return np.concatenate([data, np.full((more, *data.shape[1:]), value, data.dtype)])
+
+
+def _longer(data: np.ndarray, more: int, value: float) -> np.ndarray:
+    """A constant of each channel, whatever its shape."""
+    return _appended(data.reshape(-1), more, value)
+
+
+def _with_columns(data: np.ndarray, more: int) -> np.ndarray:
+    return np.concatenate([data, np.zeros((len(data), more), data.dtype)], axis=1)
 
 
 def _extend(model: Any, operator: Any, place: int, change: Callable[[np.ndarray], np.ndarray]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfbnas.costs.latency import load_table
 from tfbnas.errors import UserError
 from tfbnas.export.auditing import Row, audit, check, check_allowed, table
 from tfbnas.export.comparison import Parity, check_images, parity
@@ -177,6 +178,8 @@ def examine(
       audited: Called with the audit before the model is judged by it.
     """
     start = time.monotonic()
+    if fast_on is not None:
+        load_table(fast_on, argument="fast_on")
     batch = model.inputs[0].shape[0] if model.inputs else None
     if batch not in (None, 1):
         raise UserError(f"Expected a model of batch size None or 1. Received: {batch}; build it without a batch size.")

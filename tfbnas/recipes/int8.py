@@ -56,12 +56,14 @@ def check(template: Architecture, settings: Any) -> None:
     """Refuses what `baselines.int8` asks for where it can be known to fail.
 
     Raises:
-      UserError: There is no form in full precision, or the latency table says nothing of int8.
+      UserError: There is no form in full precision, its widths cannot grow, or the latency table says nothing of int8.
     """
     ways = settings.baselines.int8_ways
     if not ways:
         return
     whole = twin(template)
+    if {"equal_latency", "equal_memory"} & set(ways):
+        Widened(template, settings.network)
     if "equal_latency" in ways:
         try:
             Latency(settings.budget.device, int8=True).of(whole)
@@ -95,7 +97,7 @@ def _chosen(context: Context, found: Architecture, way: Int8) -> Architecture:
     widened, exported = Widened(found, context.settings.network), context.run.result(STAGE)
     if way == "equal_latency":
         price = widened.price(Latency(context.settings.budget.device, int8=True))
-        return widened.largest(float(exported["milliseconds"]), price)
+        return widened.largest(float(exported["milliseconds"] or 0.0), price)
     return equal_memory(widened, float(exported["bytes"]), context.images.train.images(1)[0])
 
 
@@ -107,11 +109,20 @@ class Widened:
     Args:
       found: Names the network.
       settings: Of its family.
+
+    Raises:
+      UserError: No width is a choice, and the builder is not given the option with which all widths grow.
     """
 
     def __init__(self, found: Architecture, settings: NetworkSettings):
         self._plain, self._settings = replace(twin(found), method="int8"), settings
         self._bases = {name: kind.base for name, kind in networks.choices(found).items() if isinstance(kind, Width)}
+        if not self._bases and settings.width_option not in found.options:
+            raise UserError(
+                f"Expected a network whose widths can grow, by choices or by its option `{settings.width_option}`, for "
+                f"baselines.int8. Received: {found.network!r} with the options {found.options}; give it "
+                f"`--network.options '{{{settings.width_option}: 16}}'`, or take same_widths."
+            )
 
     def at(self, ratio: float) -> Architecture:
         """All widths at `ratio` times their base, at least one channel."""
@@ -215,7 +226,8 @@ def forms(context: Context, found: Architecture, file: int, operations: Sequence
         rows[0]["milliseconds"] = sum(row.milliseconds for row in Latency(device).operators(operations))
     with contextlib.suppress(UserError):
         full, image = twin(found), context.images.train.images(1)[0]
-        for form, images in (("int8", image), ("float32", None)):
+        # What is in full precision itself has no other forms to be compared with.
+        for form, images in (("int8", image), ("float32", None)) if full.options != found.options else ():
             time = milliseconds(full, device, int8=form == "int8") or None
             rows.append({"form": form, "bytes": file_bytes(full, images), "milliseconds": time})
     content = {"format": 1, "device": device, "forms": rows}

@@ -158,12 +158,12 @@ def finish(context: Context) -> None:
     page = report.write(path)
     files = (path / STAGES).glob("train-*.json")
     results = [TrainingResult.from_dict(context.run.result(file.stem), place=str(file)) for file in files]
-    rows: list[tuple[str, ...]] = [("network", "accuracy", "memory", "deployed", "training")]
+    rows: list[tuple[str, ...]] = [("network", "accuracy", "memory", "file", "training")]
     for result in sorted(results, key=lambda result: result.order):
         accuracy = f"{100 * result.test['accuracy']:.2f} %"
         if "mean_iou" in result.test:
             accuracy += f", mean IoU {100 * result.test['mean_iou']:.2f} %"
-        counted = (result.memory.get("paper", result.file), result.memory.get("deployed", result.file))
+        counted = (result.memory.get("paper", result.file), result.memory.get("file", result.file))
         memory = (f"{size / MIB:.3f} MiB" for size in counted)
         rows.append((result.label, accuracy, *memory, f"{result.seconds:.0f} s"))
     print(f"\n{table(rows)}")

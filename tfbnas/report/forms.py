@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tfbnas.paired import difference, unpacked
+from tfbnas.paired import Difference
 from tfbnas.report import exported, latency, trained
 from tfbnas.report.figure import Figure
 from tfbnas.report.reading import Run
@@ -66,28 +67,33 @@ def _named(run: Run, key: str) -> TrainingResult | None:
     return next((one for one in run.trainings if one.key == key and "accuracy" in one.test), None)
 
 
+def won(run: Run) -> str:
+    """Where int8 wins by more than chance, in a sentence; "" where it does not, or no int8 network was trained."""
+    lost = [how for how, points, found in _compared(run) if (found.verdict == "better" if found else points > 0)]
+    return f"int8 wins here {' and '.join(lost)}." if lost else ""
+
+
 def verdict(run: Run) -> str:
     """Who wins at the same size and at the same time, in sentences; "" where no int8 network was trained."""
+    said = [
+        f"{how} int8 has {abs(points):.1f} points {'more' if points >= 0 else 'less'}"
+        f"{f' ({trained.interval(found)})' if found else ''}"
+        for how, points, found in _compared(run)
+    ]
+    text = f"{'; '.join(said)}." if said else ""
+    text = text[:1].upper() + text[1:]
+    return f"{text} So {won(run)} {_from_which_width(run)}".rstrip() if won(run) else text
+
+
+def _compared(run: Run) -> Iterator[tuple[str, float, Difference | None]]:
+    """In what an int8 network is equal, by how many points it is better, and what chance leaves open of that."""
     searched = run.searched
     if searched is None or "accuracy" not in searched.test:
-        return ""
-    lost, said = [], []
+        return
     for key, how in _BESIDE.items():
-        one = _named(run, key)
-        if one is None:
-            continue
-        points = 100 * (one.test["accuracy"] - searched.test["accuracy"])
-        text = f"{how} int8 has {abs(points):.1f} points {'more' if points >= 0 else 'less'}"
-        if searched.correct and one.correct and searched.test_images == one.test_images:
-            known = (unpacked(other.correct, other.test_images) for other in (one, searched))
-            text += f" ({trained.interval(difference(*known))})"
-        said.append(text)
-        lost += [how] if points > 0 else []
-    if not said:
-        return ""
-    text = f"{'; '.join(said)}."
-    text = text[:1].upper() + text[1:]
-    return f"{text} So int8 wins here {' and '.join(lost)}. {_from_which_width(run)}".rstrip() if lost else text
+        if one := _named(run, key):
+            points = 100 * (one.test["accuracy"] - searched.test["accuracy"])
+            yield how, points, trained.paired(one, searched)
 
 
 def _from_which_width(run: Run) -> str:
@@ -98,7 +104,7 @@ def _from_which_width(run: Run) -> str:
     first = slower[-1] + 1 if slower else 0
     if first >= len(known):
         return "By the table binary is nowhere faster at the same widths." if known else ""
-    text = f"By the table binary is the faster one at the same widths from {known[first][0]} channels on"
+    text = f"By the table binary is faster at the same widths from {known[first][0]} channels of the first layer on"
     told = [(w, int8 / binary, _as_fast(known, binary)) for w, binary, int8 in known if w in (16, 64)]
     parts = [f"with {width} channels {more:.1f} times, as fast as int8 with {other}" for width, more, other in told]
     return f"{text}{': ' * bool(parts)}{'; '.join(parts)}. It wins where those channels are worth more than the bits."

@@ -11,7 +11,20 @@ import jinja2
 
 import tfbnas
 from tfbnas.files import write_text
-from tfbnas.report import cells, choices, deploying, exported, fabric, forms, history, latency, summary, trained, widths
+from tfbnas.report import (
+    cells,
+    choices,
+    countings,
+    deploying,
+    exported,
+    fabric,
+    forms,
+    history,
+    latency,
+    summary,
+    trained,
+    widths,
+)
 from tfbnas.report.figure import Figure, Plot, plots
 from tfbnas.report.methods import Method, Published, method_named
 from tfbnas.report.reading import Run, read
@@ -87,6 +100,7 @@ def _render(run: Run, method: Method, published: Sequence[Published], plots: dic
             compared=bool(published),
             forms=forms.table(run),
             verdict=forms.verdict(run),
+            counting=countings.beside(run).sentence,
             uncertainty=trained.uncertainty(run),
             remarks=[*trained.limits(run), *method.remarks(run)],
             search_time=duration(run.search.seconds or None) if run.search else "",

@@ -68,15 +68,17 @@ def lead(run: Run, method: Method) -> str:
             used = f"{100 * value / cost.limit:.0f} % of its budget of {amount(cost, cost.limit)}"
             found.append(f"{amount(cost, value)}{model}, {used}")
     text += f" in {' and '.join(found)}" if found else ""
-    text += f"{forms.beside(run)}."
+    beside = forms.beside(run)
+    text = f"{text}{beside}. {forms.won(run)}".rstrip()
     parts: list[str] = []
     for gain in trained.gains(run)[:2]:
         more = "more" if gain.points >= 0 else "less"
         points = f"{abs(gain.points):.1f} {'percentage points ' if not parts else ''}{more}"
-        memory = f"{mib(gain.other.memory['paper'])} MiB" if "paper" in gain.other.memory else ""
-        known = "; ".join(filter(None, (memory, gain.interval)))
+        limited = gain.other.costs.get("memory") if _limits_memory(run) else None
+        memory = limited or gain.other.memory.get("paper")
+        known = "; ".join(filter(None, (f"{mib(memory)} MiB" if memory else "", gain.interval)))
         parts.append(f"{points} than “{gain.other.label}”{f' ({known})' if known else ''}")
-    text += f" That is {' and '.join(parts)}." if parts else ""
+    text += f" {'The network found has' if beside else 'That is'} {' and '.join(parts)}." if parts else ""
     unspent = run.search.unspent.replace("`", "") if run.search else ""
     return f"{text} {unspent}".rstrip()
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from tfbnas.paired import Difference, difference, unpacked
-from tfbnas.report import exported, latency, style
+from tfbnas.report import countings, exported, latency, style
 from tfbnas.report.figure import Figure
 from tfbnas.report.methods import Method, Published
 from tfbnas.report.reading import Run
@@ -50,9 +50,9 @@ def table(run: Run, published: Sequence[Published]) -> Table:
     pixels, costs, epochs = classified(run) == "pixels", further_costs(run), common_epochs(run)
     heads = [("Accuracy", f"test{' pixels' * pixels}, %"), *([("Mean IoU", "test, %")] if pixels else [])]
     heads += [(cost_name(cost).capitalize(), cost.unit if cost.unit != cost.name else "") for cost in costs]
-    heads += [("Memory", "paper’s count, MiB"), ("Memory", "deployed, MiB")]
-    deployed = any(one.form == "int8" for one in run.trainings)
-    heads += [("File", "bytes"), ("Time", "predicted, ms")] if deployed else []
+    second, deployed = countings.beside(run), countings.has_int8(run)
+    heads += [("Memory", "paper’s count, MiB"), ("Memory", second.head)]
+    heads += [("File", ".tflite"), ("Time", "predicted, ms")] if deployed else []
     plural = "s" * (epochs != 1)
     heads += [("Time", f"training, {epochs} epoch{plural}")] if epochs else [("Time", "training"), ("Epochs", "")]
     beside = {row.key: row for row in published if row.key}
@@ -60,7 +60,7 @@ def table(run: Run, published: Sequence[Published]) -> Table:
     for one in run.trainings:
         cells = [percent(one.test.get("accuracy")), *([percent(one.test.get("mean_iou"))] if pixels else [])]
         cells += ["" if (price := run.price(one, cost)) is None else shown(cost, price) for cost in costs]
-        cells += [mib(one.memory.get("paper")), mib(one.memory.get("deployed"))]
+        cells += [mib(one.memory.get("paper")), mib(one.memory.get(second.key))]
         if deployed:
             cells += [size(exported.file_of(run, one) or None), latency.rough(exported.time_of(run, one) or None)]
         cells += [duration(one.seconds or None), *([] if epochs else [str(one.epochs)])]
@@ -129,13 +129,14 @@ def gains(run: Run) -> list[Gain]:
         return []
     limit = 1.25 * (searched.memory.get("paper") or math.inf)
     return [
-        Gain(100 * (searched.test["accuracy"] - other.test["accuracy"]), other, _difference(searched, other))
+        Gain(100 * (searched.test["accuracy"] - other.test["accuracy"]), other, paired(searched, other))
         for other in run.compared
         if "accuracy" in other.test and other.form == "binary" and other.memory.get("paper", 0.0) <= limit
     ]
 
 
-def _difference(one: TrainingResult, other: TrainingResult) -> Difference | None:
+def paired(one: TrainingResult, other: TrainingResult) -> Difference | None:
+    """The difference of two networks on the same images; None where it is not known which they classify correctly."""
     if not one.correct or not other.correct or one.test_images != other.test_images:
         return None
     return difference(*(unpacked(found.correct, found.test_images) for found in (one, other)))
@@ -212,7 +213,8 @@ def memory_panels(run: Run) -> list[Panel]:
     known = [one for one in run.trainings if "accuracy" in one.test]
     budget = next((cost for cost in run.costs if cost.name == "memory"), None)
     panels = []
-    for way, title in (("paper", "As the paper counts"), ("deployed", "As deployed, with BatchNormalization")):
+    second = countings.beside(run)
+    for way, title in (("paper", "As the paper counts"), (second.key, second.title)):
         values = {one.key: one.memory[way] / MIB for one in known if one.memory.get(way)}
         counted = all(one.costs.get("memory") == one.memory.get(way) for one in known)
         panels.append(Panel(title, "Memory", "MiB", values, budget.limit / MIB if budget and counted else None))

@@ -11,8 +11,9 @@ took the most from; where it rises in stairs, a channel that makes the next stai
 
 A width may be slower than a wider one: kernels work on eights of outputs, and quantise whole words of 32 channels many
 times faster than others. Where the closing knows times, each width becomes the fastest of the number found and the next
-multiples of 8 and of 32, and the common factor is the largest with which that is within the budgets. What is left goes
-where it makes no width one for which a wider one is faster.
+multiples of 8 and of 32, or the multiple just below, where the few channels above it take a larger share of the time
+than of the budget. The common factor is the largest with which that is within the budgets. What is left goes where it
+makes no width one for which a wider one is faster.
 """
 
 from __future__ import annotations
@@ -38,8 +39,14 @@ _LIKED = (8, 32)
 """Kernels are made for multiples of these: outputs in eights, words of 32 channels."""
 _LEAST = 0.85
 """Of the common factor without wider widths, the least share for which all widths become faster ones."""
-_CLIFF = 0.02
+_NEAR = 8
+"""A width gives up at most one of so many channels for the liked number below it,"""
+_GAIN = 0.004
+"""and only for this share of the time."""
+_CLIFF = 0.006
 """Share of the time that a step may take though it takes little of the budget: an eight of outputs, but no word."""
+_FAIR = 1.5
+"""Share of the time that channels may take for each share of the budget."""
 _ROUNDING = 1e-6
 """Relative error of a price that was summed in float32."""
 
@@ -208,6 +215,25 @@ class Faster:
             least = np.minimum(least, time)
         return best
 
+    def narrowed(self, rows: np.ndarray, shares: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Networks without the few channels above a liked number that take much time for what they take of a budget.
+
+        Args:
+          rows: Networks `[networks, widths]`.
+          shares: Of many networks the shares of their budgets that they take, `[networks]`.
+        """
+        rows = rows.copy()
+        for liked in sorted(self._liked, reverse=True):
+            for width in range(rows.shape[1]):
+                other = rows.copy()
+                other[:, width] = np.maximum(liked, rows[:, width] // liked * liked)
+                is_near = (rows[:, width] - other[:, width]) * _NEAR <= rows[:, width]
+                here = self._times(rows)[:, 0]
+                time, share = 1 - self._times(other)[:, 0] / here, shares(rows) - shares(other)
+                better = is_near & (time > np.maximum(_GAIN, _FAIR * share)) & (other[:, width] < rows[:, width])
+                rows = np.where(better[:, None], other, rows)
+        return rows
+
     def slowdown(self, channels: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The share of its time by which a network `[widths]` is slower as each of some others `[networks]`."""
         here = self._times(channels[None])[0, 0]
@@ -242,7 +268,8 @@ def _scaled(mu, base, most, multiple, prices, limits, faster) -> tuple[float, np
 
     def liked(factors: np.ndarray) -> np.ndarray:
         distinct, places = np.unique(channels(factors), axis=0, return_inverse=True)
-        return faster.widened(distinct)[places.reshape(-1)]
+        near = faster.narrowed(distinct, lambda rows: np.max(prices(rows) / limits, axis=1))
+        return faster.widened(near)[places.reshape(-1)]
 
     highest = float(np.max((most + multiple) / (mu * base)))
     factor, plain = _largest(channels, highest, prices, limits)
@@ -291,7 +318,7 @@ def _filled(channels, mu, sigma, base, most, multiple, prices, limits, faster) -
             slower = faster.slowdown(channels, rows).reshape(more.shape)
             cheap = (costs[:, tightest] - here[tightest]).reshape(more.shape) / limits[tightest]
             possible &= np.all(faster.widened_one(rows, moved) == rows, axis=1).reshape(more.shape)
-            possible &= (slower <= _CLIFF) | (slower <= 2 * cheap)
+            possible &= (slower <= _CLIFF) | (slower <= _FAIR * cheap)
         if not possible.any():
             return channels
         has = _probability(more[..., None] - np.arange(multiple), mu, sigma, base).sum(axis=-1)

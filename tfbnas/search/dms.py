@@ -32,7 +32,6 @@ import tensorflow as tf
 
 from tfbnas.architecture import Architecture
 from tfbnas.costs import Budget, trace
-from tfbnas.costs.closed import prices_of_widths
 from tfbnas.layers.resizing import resize
 from tfbnas.layers.width import OpenWidth
 from tfbnas.networks import construct
@@ -116,9 +115,9 @@ class DMS(Search):
         }
         self.cluster(0, fresh=True)
         table = dms_widths.table(self.budgets, own)
-        times = dms_widths.times(table, self.operations, list(widths))
+        prices, times = dms_widths.prices_and_times(self.budgets, table, self.operations, list(widths))
         self._closing = ClosingWidths(
-            prices_of_widths([one.cost for one in self.budgets], self.operations, list(widths)),
+            prices,
             np.array([one.limit for one in self.budgets]),
             base=self.base,
             multiple=own.width_multiple,

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfbnas.architecture import Architecture
 from tfbnas.costs import Budget, DifferentiableCost, Latency, Operation
 from tfbnas.costs.closed import prices_of_widths
+from tfbnas.costs.operators import operator
 from tfbnas.errors import UserError
 from tfbnas.layers import OpenWidth
 from tfbnas.networks import choices
@@ -108,16 +109,22 @@ def table(budgets: Sequence[Budget], settings: Settings) -> Latency | None:
         raise UserError(str(error).replace("`device`", "`search.fast_on`")) from error
 
 
-def times(found: Latency | None, operations: Sequence[Operation], names: Sequence[str]) -> Prices | None:
-    """What `closing_widths` takes as times; None where there is no table, or it does not know all of the layers."""
-    if found is None:
-        return None
-    of_rows = prices_of_widths([found], operations, names)
-    try:
-        of_rows(np.ones((1, len(names)), int))
-    except UserError:
-        return None  # a layer of the user's own
-    return of_rows
+def prices_and_times(
+    budgets: Sequence[Budget], found: Latency | None, operations: Sequence[Operation], names: Sequence[str]
+) -> tuple[Prices, Prices | None]:
+    """What `closing_widths` takes as prices and as times, out of one function; it is made when it is first asked.
+
+    There are no times without a table, or where it does not know all of the layers.
+    """
+    costs: list[Any] = [budget.cost for budget in budgets]
+    keys = {operator(operation) for operation in operations} - {None}
+    if found is None or not keys <= set(found.table["operators"]):
+        return prices_of_widths(costs, operations, names), None
+    if costs == [found]:
+        own = prices_of_widths(costs, operations, names)
+        return own, own
+    both = prices_of_widths([*costs, found], operations, names)
+    return lambda rows: both(rows)[:, :-1], lambda rows: both(rows)[:, -1:]
 
 
 def delivered(times: Prices, base: np.ndarray, settings: Settings) -> tf.Tensor:
