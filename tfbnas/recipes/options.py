@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from tfbnas.errors import UserError, nearest, require_positive, require_range
+from tfbnas.recipes.baselines import Baselines
 from tfbnas.weight_settings import WeightSettings
 
 _TABLES = Path(__file__).parents[1] / "costs" / "latency_tables"
@@ -140,7 +141,7 @@ class TrainingRecipeSettings(RecipeSettings):
 
     budget: ClassVar[NoBudget] = NoBudget()
     search: ClassVar[None] = None
-    baselines: ClassVar[None] = None
+    baselines: ClassVar[Baselines] = Baselines()
 
 
 @dataclass

@@ -84,9 +84,8 @@ def run_stages(context: Context) -> None:
     export_stage(context, searched)
     if context.devices.is_chief:
         report.write(context.run.path)
-    if context.settings.baselines is not None:
-        for task in comparisons(context, found):
-            train_stage(context, task)
+    for task in comparisons(context, found):
+        train_stage(context, task)
     if context.devices.is_chief:
         finish(context)
 

@@ -184,7 +184,7 @@ class RBCNPruning(Search):
         """The masks of each width in the network that would come out now: 0 for what is cut out.
 
         Where the channels with a mask above 0 exceed a budget, all widths are scaled down by the largest common factor
-        with which they do not, and those with the smallest masks go.
+        with which they do not, what is left is filled (see `closing_widths`), and those with the smallest masks go.
         """
         values, counts = self.masks.values.numpy(), self.counts().numpy()
         found = close(
@@ -195,9 +195,8 @@ class RBCNPruning(Search):
             prices=self._prices,
             limits=self._limits,
             multiple=self.settings.width_multiple,
-            fill=False,
         )
-        self._share = found.share
+        self._share, self._is_cut = found.share, bool(np.any(found.channels < counts))
         masks = {}
         for index, width in enumerate(self._widths):
             mask = np.maximum(self._section(values, index), 1e-6)  # rounding up may keep one that is 0
@@ -219,9 +218,11 @@ class RBCNPruning(Search):
         self.left()
         if self._share >= SPENT or not bool(self.begun):
             return ""
-        return (
-            f"The network uses {100 * self._share:.1f} % of its budget: more masks fell to zero than had to. A lower "
-            "`sparsity_rate`, or more epochs, weighs more finely."
+        text = f"The network uses {100 * self._share:.1f} % of its budget: "
+        if self._is_cut:
+            return text + "a channel more in any width would exceed it."
+        return text + (
+            "more masks fell to zero than had to. A lower `sparsity_rate`, or more epochs, weighs more finely."
         )
 
     def costs(self) -> list[float]:
