@@ -11,6 +11,7 @@ from tfbnas import networks
 from tfbnas.architecture import Architecture, require_architecture
 from tfbnas.costs.cost import Kept
 from tfbnas.lce.operations import Operation, trace
+from tfbnas.networks.graph import Make, Node
 
 Value = Callable[[Operation], float]
 
@@ -38,7 +39,7 @@ def total(architecture: Architecture, value: Value) -> float:
 def over_modules(architecture: Architecture, value: Value) -> Callable[[Kept], float]:
     """The sum of `value` over the operations of the kept modules, without building a network for every question.
 
-    Equal modules are built once: a fabric has hundreds of modules, but few kinds.
+    Equal modules are built once, for all costs: a fabric has hundreds of modules, but few kinds.
 
     Args:
       architecture: Names the graph; its choices do not matter.
@@ -61,11 +62,10 @@ def over_modules(architecture: Architecture, value: Value) -> Callable[[Kept], f
         inputs = tuple(shapes[source] for source in sources) or (architecture.input_shape,)
         kind = (node.make, node.arguments, inputs)
         if kind not in kinds:
-            model = node.alone(inputs)
-            operations = trace(model)
+            output, operations = _operations_alone(*kind)
             additions = [operation for operation in operations if operation.kind == "add"]
             kinds[kind] = (
-                tuple(model.output_shape[1:]),
+                output,
                 sum(value(operation) for operation in operations if operation.kind != "add"),
                 sum(value(operation) / (operation.terms - 1) for operation in additions),
             )
@@ -76,3 +76,12 @@ def over_modules(architecture: Architecture, value: Value) -> Callable[[Kept], f
         return float(kept @ (fixed + summed * more))
 
     return of_kept
+
+
+@functools.lru_cache(maxsize=256)
+def _operations_alone(
+    make: Make, arguments: tuple[Hashable, ...], inputs: tuple[tuple[int, ...], ...]
+) -> tuple[tuple[int, ...], tuple[Operation, ...]]:
+    """The shape of a module's output, and its operations; see `Node` for what they depend on."""
+    model = Node("module", make, arguments, 1, None).alone(inputs)
+    return tuple(model.output_shape[1:]), tuple(trace(model))
