@@ -69,7 +69,9 @@ def test_networks_that_classify_images_have_no_mean_iou(tmp_path):
     ],
 )
 def test_titles_name_networks_as_people_do(recipe, network, data, expected, tmp_path):
-    (tmp_path / "settings.yaml").write_text(f"recipe: {recipe}\nnetwork: {{n: 3}}\ndata: {{name: {data}}}\n")
+    (tmp_path / "settings.yaml").write_text(
+        f"recipe: {recipe}\nnetwork: {{n: 3}}\nsearch: {{}}\ndata: {{name: {data}}}\n"
+    )
     if network:
         (tmp_path / "architecture.json").write_text(json.dumps({"method": recipe[:3], "network": network}))
     run = read(tmp_path)

@@ -43,5 +43,5 @@ def test_other_budgets_are_about_the_widths_as_they_are():
         assert DMS("test-small", budget=Budget(Memory(), 1e6), **SIZES, **options)._delivered is None
     cost = Budget(Latency("raspberry_pi_4b"), 1e3)
     assert DMS("test-small", budget=cost, fast_on=None, **SIZES)._delivered is None
-    with pytest.raises(UserError, match="`search.fast_on`.*Did you mean 'pixel1'"):
+    with pytest.raises(UserError, match="`fast_on`.*Did you mean 'pixel1'"):
         DMS("test-small", budget=Budget(Memory(), 1e6), fast_on="pixel", **SIZES)

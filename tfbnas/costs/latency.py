@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -17,20 +16,16 @@ from tfbnas.costs.expectation import Distributions, check_widths_only
 from tfbnas.costs.fused import over_fused
 from tfbnas.costs.latency_features import FEATURES, Shape
 from tfbnas.costs.operators import calls, operator
-from tfbnas.errors import UserError, nearest
+from tfbnas.errors import UserError
 from tfbnas.files import read_json
 from tfbnas.layers.width import Channels, OpenWidth
 from tfbnas.lce.operations import Operation
+from tfbnas.shipped_tables import devices as devices
+from tfbnas.shipped_tables import table_file
 from tfbnas.units import UNITS
 
 FORMAT = 1
-_TABLES = Path(__file__).parent / "latency_tables"
 _PARTS = ("name", "device", "label", "sources", "milliseconds_per_unit", "operators")
-
-
-def devices() -> list[str]:
-    """Names of the tables that come with tfbnas."""
-    return sorted(path.stem for path in _TABLES.glob("*.json"))
 
 
 def load_table(device: str | os.PathLike, *, argument: str = "device") -> dict[str, Any]:
@@ -43,14 +38,7 @@ def load_table(device: str | os.PathLike, *, argument: str = "device") -> dict[s
     Raises:
       UserError: There is no such table, or the file is none.
     """
-    shipped = _TABLES / f"{device}.json"
-    path = shipped if shipped.is_file() else Path(str(device))
-    if not path.is_file():
-        known = devices()
-        raise UserError(
-            f"Expected `{argument}` to be one of {known} or a file that tools/build_latency_table.py wrote. Received: "
-            f"{str(device)!r}.{nearest(str(device), known)}"
-        )
+    path = table_file(device, argument=argument)
     table = read_json(path)
     if not isinstance(table, dict) or any(part not in table for part in _PARTS) or table.get("format") != FORMAT:
         raise UserError(f"Expected a latency table of format {FORMAT}. Received: {path}, which is none.")

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from tfbnas.errors import UserError, nearest, require_positive, require_range
+from tfbnas.errors import UserError, require_positive, require_range
 from tfbnas.recipes.baselines import Baselines
+from tfbnas.shipped_tables import table_file
 from tfbnas.weight_settings import WeightSettings
-
-_TABLES = Path(__file__).parents[1] / "costs" / "latency_tables"
 
 FULL_PRECISION = "full_precision"
 """The teacher that is the same network in full precision."""
@@ -166,9 +165,5 @@ class ExportSettings:
 
     def check(self) -> None:
         require_positive("export", images=self.images, tolerance=self.tolerance)
-        known = sorted(path.stem for path in _TABLES.glob("*.json"))
-        if self.fast_on is not None and self.fast_on not in known and not Path(self.fast_on).is_file():
-            raise UserError(
-                f"Expected `export.fast_on` to be one of {known}, a file that tools/build_latency_table.py wrote, or "
-                f"null. Received: {self.fast_on!r}.{nearest(self.fast_on, known)}"
-            )
+        if self.fast_on is not None:
+            table_file(self.fast_on, argument="export.fast_on")

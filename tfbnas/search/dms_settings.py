@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tfbnas.errors import UserError, require_positive, require_range
+from tfbnas.shipped_tables import table_file
 from tfbnas.weight_settings import WeightSettings
 
 
@@ -75,6 +76,8 @@ class Settings(WeightSettings):
         if self.architecture_steps is not None:
             require_positive(group, architecture_steps=self.architecture_steps)
         scope = f"{group}." if group else ""
+        if self.fast_on is not None:
+            table_file(self.fast_on, argument=f"{scope}fast_on")
         if self.compare_best_effort and not self.best_effort:
             raise UserError(
                 f"Expected `{scope}best_effort` to be true with `{scope}compare_best_effort`. "

@@ -95,18 +95,11 @@ def width_of(network: str, name: str, default: object) -> Width:
 
 
 def table(budgets: Sequence[Budget], settings: Settings) -> Latency | None:
-    """The latency table by which widths are delivered: that of the first latency budget, else the settings'.
-
-    Raises:
-      UserError: There is no such table.
-    """
+    """The latency table by which widths are delivered: that of the first latency budget, else the settings'."""
     if settings.fast_on is None:
         return None
     own = next((budget.cost for budget in budgets if isinstance(budget.cost, Latency)), None)
-    try:
-        return own or Latency(settings.fast_on)
-    except UserError as error:
-        raise UserError(str(error).replace("`device`", "`search.fast_on`")) from error
+    return own or Latency(settings.fast_on)
 
 
 def prices_and_times(
