@@ -1,4 +1,4 @@
-"""Trains and searches for 20 steps: `losses.py FILE [none] [mirrored] [multiworker]`.
+"""Trains and searches for 20 steps: `losses.py FILE STRATEGY=CASE,.. ..`, for instance `mirrored=train,dms`.
 
 Writes what came out to FILE: for each strategy and case the losses of every step and all weights at the end.
 """
@@ -103,15 +103,16 @@ def strategy_of(name: str) -> tf.distribute.Strategy:
     return tf.distribute.MultiWorkerMirroredStrategy() if name == "multiworker" else tf.distribute.get_strategy()
 
 
-def main(file: str, *names: str) -> None:
-    if "mirrored" in names:
+def main(file: str, *wanted: str) -> None:
+    cases = {name: listed.split(",") for name, listed in (one.split("=") for one in wanted)}
+    if "mirrored" in cases:
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
-    strategies = {name: strategy_of(name) for name in names}
+    strategies = {name: strategy_of(name) for name in cases}
     register("chain", chain)
-    found: dict[str, dict] = {name: {} for name in names}
+    found: dict[str, dict] = {name: {} for name in cases}
     for name, strategy in strategies.items():
-        for case in (one for one in CASES if one not in LEFT_OUT.get(name, ())):
+        for case in (one for one in CASES if one.__name__ in cases[name]):
             tf.keras.utils.set_random_seed(0)
             losses = Losses()
             with strategy.scope():
@@ -127,8 +128,6 @@ def main(file: str, *names: str) -> None:
 
 
 CASES = (train, dms, bsn, bsn_of_each_example)
-LEFT_OUT = {"mirrored": (bsn,), "multiworker": (bsn_of_each_example,)}
-"""Each form of BSN goes through one strategy: half a minute of tracing less."""
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
