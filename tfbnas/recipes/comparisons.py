@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 
@@ -17,17 +17,35 @@ from tfbnas.networks.interacted import Interactions
 from tfbnas.recipes.baselines import WidthBaselines
 from tfbnas.recipes.context import Context
 from tfbnas.recipes.int8 import int8_networks
+from tfbnas.recipes.options import TrainSettings
 from tfbnas.recipes.training import Training
+from tfbnas.weight_settings import WeightSettings
 
 
 def comparisons(context: Context, found: Architecture) -> Iterator[Training]:
     """What is trained beside the architecture that was found, in this order."""
     own = context.settings.baselines
+    train = from_scratch(context)
+    context = replace(context, settings=replace(context.settings, train=train))
     if isinstance(own, WidthBaselines):
         binary = _uniform(context, found, own)
     else:
         binary = itertools.chain(_random_graphs(context, found), _references(context))
-    return itertools.chain(binary, int8_networks(context, found))
+    tasks = itertools.chain(binary, int8_networks(context, found))
+    return (replace(task, settings=task.settings or train) for task in tasks)
+
+
+def from_scratch(context: Context) -> TrainSettings:
+    """The schedule of networks that are compared with the searched one: its own.
+
+    Where that one is fine-tuned from the weights of the search, they learn from scratch as the search did, for as many
+    epochs as search and fine-tuning have together.
+    """
+    search, train = context.settings.search, context.settings.train
+    if not getattr(search, "fine_tune", False):
+        return train
+    updates = {field.name: getattr(search, field.name) for field in fields(WeightSettings)}
+    return replace(train, epochs=search.epochs + train.epochs, **updates)
 
 
 def _random_graphs(context: Context, found: Architecture) -> Iterator[Training]:
