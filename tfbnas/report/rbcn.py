@@ -83,7 +83,7 @@ def over_time(run: Run, shown: Mapping[str, list[tuple[float, np.ndarray]]], nar
     figure, axes = style.canvas(narrow, 60 + 150 * lines, nrows=lines, ncols=columns, sharex=True, sharey=True)
     for axis in axes[len(shown) :]:
         axis.set_visible(False)
-    titles = style.labels(list(shown), longest=18)
+    titles = style.labels(list(shown), longest=20)
     for place, (axis, title, name) in enumerate(zip(axes, titles, shown, strict=False)):
         epochs, values = [epoch for epoch, _ in shown[name]], [row for _, row in shown[name]]
         low, middle, high = (np.array([np.quantile(row, q) for row in values]) for q in (0.1, 0.5, 0.9))
@@ -92,12 +92,12 @@ def over_time(run: Run, shown: Mapping[str, list[tuple[float, np.ndarray]]], nar
         zeros = int((values[-1] == 0).sum())
         axis.set_title(title, fontsize=11, fontweight="normal", pad=5, loc="left")
         axis.set_title(f"{zeros} of {len(values[-1])}", loc="right", fontsize=11, pad=5, color=style.COLORS["accent"])
-        axis.set_ylim(bottom=0)
         if place % columns == 0:
             axis.set_ylabel("Mask")
         if place + columns >= len(shown):
             axis.tick_params(axis="x", labelbottom=True)
             axis.set_xlabel("Epoch")
+    axes[0].set_ylim(bottom=0)  # of all: only when all is drawn is it known how high they reach
     style.whole_numbers(axes[0])
     return figure
 

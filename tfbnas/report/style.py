@@ -161,6 +161,7 @@ def labels(names: Sequence[str], *, longest: int) -> list[str]:
     """Names as labels: where one is too long, all lose what they have in common at both ends, then their middle."""
     if len(names) > 1 and any(len(name) > longest for name in names):
         head = os.path.commonprefix(names)
+        head = head[: 1 + max(head.rfind(mark) for mark in "/_")]  # whole parts of the names only
         tail = os.path.commonprefix([name[len(head) :][::-1] for name in names])[::-1]
         names = [
             ("…" if head else "") + name[len(head) : len(name) - len(tail)] + ("…" if tail else "") for name in names
