@@ -123,16 +123,23 @@ def _signed(points: float) -> str:
 
 
 def gains(run: Run) -> list[Gain]:
-    """How the searched network compares with each other binary one of at most 1.25 times its memory."""
+    """How the searched network compares with each other binary one of about its memory or cost."""
     searched = run.searched
     if searched is None or "accuracy" not in searched.test:
         return []
-    limit = 1.25 * (searched.memory.get("paper") or math.inf)
     return [
         Gain(100 * (searched.test["accuracy"] - other.test["accuracy"]), other, paired(searched, other))
         for other in run.compared
-        if "accuracy" in other.test and other.form == "binary" and other.memory.get("paper", 0.0) <= limit
+        if "accuracy" in other.test and other.form == "binary" and _is_near(run, searched, other)
     ]
+
+
+def _is_near(run: Run, searched: TrainingResult, other: TrainingResult) -> bool:
+    """Whether another network has at most 1.25 times the memory, or of what the search limits first."""
+    pairs = [(searched.memory.get("paper"), other.memory.get("paper"))]
+    pairs += [(run.price(searched, cost), run.price(other, cost)) for cost in run.costs[:1]]
+    known = [(own, its) for own, its in pairs if own and its]
+    return not known or any(its <= 1.25 * own for own, its in known)
 
 
 def paired(one: TrainingResult, other: TrainingResult) -> Difference | None:
