@@ -1,4 +1,4 @@
-"""latency.json of an exported network: the tables' own figures, by the names of the audit's layers."""
+"""latency.json of a run, and what is said of a file above its budget."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from tfbnas.costs import Latency
 from tfbnas.costs.latency import devices
-from tfbnas.recipes.exporting import predicted_latencies
+from tfbnas.recipes.exporting import above, predicted_latencies
 
 
 def network():
@@ -55,3 +55,9 @@ def test_a_table_that_lacks_an_operator_is_left_out(tmp_path):
     content = predicted_latencies(network(), [str(tmp_path / "poor.json")])
     assert "convolution" in content["left_out"]["poor"]
     assert [entry["name"] for entry in content["predictions"]] == devices()
+
+
+def test_a_file_above_its_budget_is_told():
+    assert above(62914, 62914) == ""
+    text = above(63649, 62914)
+    assert text.startswith("model.tflite has 63649 bytes, 1.2 % more than the budget of 62914")

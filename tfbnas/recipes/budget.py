@@ -29,7 +29,7 @@ class BudgetSettings:
       latency: The limit in milliseconds where the cost is latency; another name of `limit`.
       also: Limits on further costs, for instance {memory: 0.05, multiply_adds: 20}.
       counting: For memory: paper (kernels and the last bias), deployed (and two floats per normalised channel), or file
-        (the size of model.tflite, within 2 %).
+        (the size of model.tflite, which is known to 2 % before the network is trained: it may be so much larger).
       device: For latency: raspberry_pi_4b, pixel1, or a file that tools/build_latency_table.py wrote.
       machines: For steps: how many modules run at once.
       allocation: For steps: depth_first (the paper's tables) or critical_path.

@@ -12,7 +12,7 @@ from tfbnas.costs.latency import devices
 from tfbnas.errors import UserError
 from tfbnas.export import export
 from tfbnas.files import write_json
-from tfbnas.recipes.context import Context
+from tfbnas.recipes.context import Context, say
 from tfbnas.recipes.int8 import forms
 from tfbnas.recipes.stages import finished, stage
 from tfbnas.recipes.training import Training, trained
@@ -55,6 +55,8 @@ def export_stage(context: Context, task: Training) -> None:
         known = forms(alone, task.choose(), len(result.flatbuffer), operations)
         write_json(context.run.path / "forms.json", known)
         time = known["forms"][0]["milliseconds"]
+        if largest is not None and (text := above(len(result.flatbuffer), largest)):
+            say(f"export: {text}")
         return {"bytes": len(result.flatbuffer), "milliseconds": time, "seconds": result.seconds}
 
     alone = context.on_one_device()
@@ -63,6 +65,20 @@ def export_stage(context: Context, task: Training) -> None:
     if context.devices.is_chief:
         stage(alone, STAGE, work)
     context.devices.from_chief(lambda: None)
+
+
+def above(size: int, limit: int) -> str:
+    """By how much a file is larger than its budget, in two sentences; "" where it is not.
+
+    A search counts the bytes of a file to within 2 %: how an operator writes its bits depends on the trained weights.
+    """
+    if size <= limit:
+        return ""
+    share = 100 * (size / limit - 1)
+    return (
+        f"model.tflite has {size} bytes, {share:.1f} % more than the budget of {limit}, which is known to 2 % before "
+        "the network is trained. A `budget.memory` that is so much lower makes up for it."
+    )
 
 
 def predicted_latencies(network: tf.keras.Model | list[Operation], tables: Iterable[str] = ()) -> dict[str, Any]:
