@@ -221,7 +221,8 @@ def test_what_is_not_finite_is_not_saved(tmp_path, harm):
 
 def events(directory):
     found = []
-    for file in sorted(directory.glob("events*")):
+    # Two files of one second differ in a number at the end, of which 10 comes before 9 by name.
+    for file in sorted(directory.glob("events*"), key=lambda file: file.stat().st_mtime_ns):
         for record in tf.data.TFRecordDataset(str(file)):
             event = tf.compat.v1.Event.FromString(record.numpy())
             found += [(v.tag, event.step, float(tf.make_ndarray(v.tensor))) for v in event.summary.value]
