@@ -86,7 +86,7 @@ def _stairs(layer: InteractedConv2D, bitcounts: Any, name: str, *, in_blocks: bo
 
 
 def _named(tensor: Any, name: str) -> Any:
-    """The tensor; The layer that Keras made of a function, which it would number, gets a name."""
+    """The tensor. The layer that Keras made of a function gets this name; else Keras would number it."""
     tensor._keras_history.layer._name = name
     return tensor
 
