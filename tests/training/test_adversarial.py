@@ -102,7 +102,7 @@ def test_scales_move_every_so_many_steps_only(teacher, image_batches):
 
 
 def test_a_discriminator_that_wins_waits(teacher):
-    """Of features that anyone can tell apart, one with a ceiling is not sure; without it, it is."""
+    """Of features that anyone can tell apart, one with a ceiling becomes as sure as that; without it, quite sure."""
     chance, last = np.random.default_rng(0), {}
     for ceiling in (0.75, 1.0):
         model = made(teacher, learning_rate=0.01, ceiling=ceiling)
@@ -113,7 +113,8 @@ def test_a_discriminator_that_wins_waits(teacher):
             model._discriminate(real, fake)
         last[ceiling] = {name: float(metric.result()) for name, metric in model._logged.items()}
     assert last[0.75]["held"] == 1.0 and last[1.0]["held"] == 0.0
-    assert last[1.0]["real"] > 0.95 > last[0.75]["real"] and last[1.0]["fake"] < 0.05 < last[0.75]["fake"]
+    assert last[1.0]["real"] > 0.95 and last[1.0]["fake"] < 0.05
+    assert 0.75 < 0.5 * (last[0.75]["real"] + 1 - last[0.75]["fake"]) < 0.9  # it learns up to there, not less
 
 
 def test_the_network_passes_more_often_for_the_teacher(teacher, image_batches):

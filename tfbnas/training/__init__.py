@@ -109,11 +109,12 @@ def plain(model: tf.keras.Model, architecture: Architecture) -> tf.keras.Model:
 
 
 def piecewise_schedule(learning_rate: float, *, steps: int, drops: Sequence[float]):
-    """`learning_rate`, divided by ten after each of the given fractions of all steps."""
+    """`learning_rate`, divided by ten after each of the given fractions of all steps; without any, the same for all."""
+    rates = [learning_rate * 0.1**k for k in range(len(drops) + 1)]
     boundaries = [max(1, round(fraction * steps)) for fraction in drops]
-    return tf.keras.optimizers.schedules.PiecewiseConstantDecay(
-        boundaries, [learning_rate * 0.1**k for k in range(len(drops) + 1)]
-    )
+    if not boundaries:  # Keras wants one
+        boundaries, rates = [steps], 2 * rates
+    return tf.keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
 
 
 def compile_for_training(
