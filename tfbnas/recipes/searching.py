@@ -156,7 +156,8 @@ def searched_task(context: Context, found: Architecture) -> Training:
     whose settings have `normalization_epochs`, likewise, and it trains those of batch normalisation alone, for so many
     epochs.
     """
-    label = context.template.network if context.settings.search is None else context.method.label
+    own = getattr(context.settings.search, "label", None)
+    label = own or (context.template.network if context.settings.search is None else context.method.label)
     task = Training("searched", label, "searched", 0, lambda: found)
     if getattr(context.settings.search, "fine_tune", False):
         settings = replace(context.settings.train, full_precision_epochs=0)

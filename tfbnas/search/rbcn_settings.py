@@ -68,6 +68,11 @@ class Settings(WeightSettings):
     discriminator_learning_rate: float = 1e-3
     fine_tune: bool = True
 
+    @property
+    def label(self) -> str | None:
+        """What the network found is called in tables, if not by the method's name."""
+        return "magnitude pruning" if self.criterion == "magnitude" else None
+
     def absolute(self) -> Settings:
         """With the path of the run directory from the root."""
         return self if self.start is None else replace(self, start=os.path.abspath(self.start))
