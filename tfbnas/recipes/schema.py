@@ -185,6 +185,16 @@ class Schema:
         raise UserError(f"Expected {given.name} to be {type_text(self.leaves[key].type)}. Received: {given.value!r}.")
 
 
+_SCHEMAS: dict[type, Schema] = {}
+
+
+def schema_of(settings_class: type) -> Schema:
+    """The schema of a dataclass, made once: a sweep reads the settings of each of its trials."""
+    if settings_class not in _SCHEMAS:
+        _SCHEMAS[settings_class] = Schema(settings_class)
+    return _SCHEMAS[settings_class]
+
+
 class _Leaf(typing.NamedTuple):
     type: Any
     help: str

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
 from tfbnas.errors import UserError, nearest
-from tfbnas.recipes.schema import OPTIONS, Given, Schema
+from tfbnas.recipes.schema import OPTIONS, Given, Schema, schema_of
 from tfbnas.run import SETTINGS
 from tfbnas.serialization import dump_yaml, load_yaml, plain
 
@@ -147,7 +147,7 @@ def parse(
       SystemExit: After `--help` and `--print_config`.
     """
     recipe = program.split()[-1].split(".")[-1]
-    schema = Schema(settings_class)
+    schema = schema_of(settings_class)
     options, arguments, flags = _tokens(argv, schema)
     try:
         preset, given = _base(schema, recipe, options, presets)
