@@ -5,7 +5,8 @@ import tensorflow as tf
 
 from tfbnas.errors import UserError
 from tfbnas.layers import BinaryConv2D, FloatConv2D, LearnedStep
-from tfbnas.networks.interacted import resnet20
+from tfbnas.layers.interaction import InteractedConv2D
+from tfbnas.networks.interacted import resnet18_interactions, resnet20
 from tfbnas.networks.resnet import resnet18
 
 
@@ -84,6 +85,17 @@ def test_shortcuts_around_every_convolution():
         resnet18(plain, shortcuts="all")
 
 
+def test_stages_take_the_place_of_base():
+    model = resnet18(plain, stages=[4, 4, 6, 10], base=8, input_shape=(8, 8, 3))
+    assert model.get_layer("stem").output_shape[-1] == 4
+    assert [model.get_layer(f"stage{stage}_block2_add").output_shape[1:] for stage in range(1, 5)] == [
+        (8, 8, 4), (4, 4, 4), (2, 2, 6), (1, 1, 10)
+    ]  # fmt: skip
+    for wrong in ([4, 4, 6], [4, 4, 6, 0], [4, 4, 6, 1.5]):
+        with pytest.raises(UserError, match="`stages` to be four positive numbers of channels"):
+            resnet18(plain, stages=wrong)
+
+
 @pytest.mark.parametrize(("shortcuts", "count"), [("convolution", 6), ("block", 3)])
 def test_resnet20_has_both_shortcuts_too(shortcuts, count):
     model = resnet20(lambda name, kind: kind.default, base=4, n=1, shortcuts=shortcuts, input_shape=(8, 8, 3))
@@ -92,3 +104,13 @@ def test_resnet20_has_both_shortcuts_too(shortcuts, count):
     if shortcuts == "block":  # the second convolution of a block reads what the first one gives
         assert model.get_layer("stage1_conv2").input is model.get_layer("stage1_conv1_bn").output
         assert model.get_layer("stage2_conv2_add").input[0] is model.get_layer("stage2_shortcut_bn").output
+
+
+def test_resnet18_with_interactions_has_the_kernels_of_the_published_network():
+    """See above. Without shortcuts around each convolution there are two additions in a stage."""
+    model = resnet18_interactions(lambda name, kind: kind.default)
+    counted = [layer for layer in model.layers if isinstance(layer, InteractedConv2D | FloatConv2D)]
+    assert sum(tf.size(layer.kernel).numpy() for layer in counted) == 11_689_512 - 9_600 - 513_000
+    assert sum(isinstance(layer, tf.keras.layers.Add) for layer in model.layers) == 8
+    assert model.get_layer("stage1_conv1").output.shape[1:] == (56, 56, 64)
+    assert model.get_layer("stage4_conv4").output.shape[1:] == (7, 7, 512) and model.output_shape == (None, 1000)

@@ -21,7 +21,7 @@ from tfbnas.serialization import load_yaml, plain
 
 # Names that the command line or a settings file uses beside the settings.
 OPTIONS = {
-    "preset": ("NAME", "Settings to start from, one of: {presets}. (default: quick)"),
+    "preset": ("NAME", "Settings to start from, one of: {presets}. (default: the first of them)"),
     "config": ("FILE", "YAML file of settings that replace those of the preset; RUN/settings.yaml repeats a run."),
     "run_dir": ("DIR", "Run directory; an existing one goes on. (default: runs/RECIPE/PRESET-DATE-TIME)"),
 }

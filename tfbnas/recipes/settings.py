@@ -154,7 +154,7 @@ def parse(
     except UserError:
         if "help" not in flags:
             raise
-        preset, given = DEFAULT_PRESET, {}
+        preset, given = next(iter(presets)), {}
     if "help" in flags:
         print(schema.help(given, program, description, list(presets)), end="")
         sys.exit(0)
@@ -178,7 +178,7 @@ def _base(
     if not preset and not config and run_dir and (Path(run_dir) / SETTINGS).exists():
         config = str(Path(run_dir) / SETTINGS)
     named, configured = schema.read(config, recipe) if config else (None, {})
-    name = preset or named or DEFAULT_PRESET
+    name = preset or named or next(iter(presets))
     if name not in presets:
         where = f"`preset` in {config}" if named and not preset else "`--preset`"
         raise UserError(
