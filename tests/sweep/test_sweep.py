@@ -8,10 +8,13 @@ import signal
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tfbnas.errors import UserError
 from tfbnas.sweep.__main__ import main
+from tfbnas.sweep.options import parse
 
 
 def content(run_dir: Path) -> dict:
@@ -199,6 +202,14 @@ def test_a_chief_and_two_workers(start, standins, tmp_path, events):
     assert (run_dir / "front" / "budget-0.4_weight-2_seed-0.tflite").exists()
     trial = json.loads((run_dir / "oracle" / "trial_budget-0.4_weight-2_seed-0" / "trial.json").read_text())
     assert trial["hyperparameters"]["values"]["budget"] == 0.4
+
+
+def test_a_worker_refuses_a_trial_that_its_command_does_not_have(standins):
+    from tfbnas.sweep.tuner import SweepTuner  # late: TensorFlow is imported as the sweep does it
+
+    worker = SimpleNamespace(sweep=parse([standins, "--seeds", "0", "1"]))
+    with pytest.raises(UserError, match="The chief hands out seed-2, .* give both one command"):
+        SweepTuner.run_trial(worker, SimpleNamespace(trial_id="seed-2"))
 
 
 def test_a_worker_says_when_its_chiefs_directory_holds_another_sweep(standins, finished, capsys):

@@ -20,12 +20,15 @@ from tfbnas.sweep.grid import Point, Trial, grid
 from tfbnas.sweep.recipe import Recipe
 
 PROGRAM = "python -m tfbnas.sweep"
-OPTIONS = {
+OPTIONS: dict[str, tuple[str | tuple[str, ...], str]] = {
     "budgets": ("NUMBER", "Limits of the cost, in the unit of the recipe's budget. (default: the recipe's own)"),
     "penalty-weights": ("NUMBER", "Values of budget.penalty_weight. (default: the recipe's own)"),
     "seeds": ("INTEGER", "Values of seed: every point is run once with each. (default: the recipe's own)"),
-    "vary": ("SETTING VALUE", "Values of any setting of the recipe. Given several times, all are combined."),
-    "case": ("NAME SETTING=VALUE", "Settings that have these values together, under a name. Given once for each case."),
+    "vary": (("SETTING VALUE", "VALUE"), "Values of any setting of the recipe. Given several times, all are combined."),
+    "case": (
+        ("NAME", "SETTING=VALUE"),
+        "Settings that have these values together, under a name. Given once for each case.",
+    ),
     "workers": ("N", "Trials that run at once on this machine. (default: 1)"),
     "run_dir": (
         "DIR",
