@@ -37,7 +37,7 @@ def test_mean_and_deviation_of_the_epochs_that_all_seeds_have(runs):
     assert found["entropy"]["mean"] == pytest.approx(values[:, [1, 3]].mean(axis=0))
     assert found["entropy"]["deviation"] == pytest.approx(values[:, [1, 3]].std(axis=0, ddof=1))
     costs = np.array([[row["cost"] / 2**20 for row in one.history[:4]] for one in runs])
-    assert found["cost"]["epochs"] == [1, 2, 3, 4] and found["cost"]["mean"] == pytest.approx(costs.mean(axis=0))
+    assert found["cost"]["epochs"] == [2, 3, 4] and found["cost"]["mean"] == pytest.approx(costs.mean(axis=0)[1:])
     assert curves.over_seeds(runs[:1])["entropy"]["deviation"] == []
     assert curves.over_seeds([]) == {} and curves.labels(Run(runs[0].path)) == {}
 

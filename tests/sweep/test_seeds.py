@@ -72,6 +72,21 @@ def test_a_spread_of_something_unknown_is_unknown():
     assert spread([]) is None and spread([1.0, None]) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "text"),
+    [
+        ("cost", [6.0, 7.0], "6.5 ± 0.71"),
+        ("cost", [0.07498, 0.07499], "0.0750"),
+        ("memory", [2000.0, 2200.0], "0.002"),
+        ("file", [10240.0, 12288.0], "11.0 KiB ± 1.4 KiB"),
+        ("accuracy", [0.5], "50.00"),
+        ("accuracy", [None], ""),
+    ],
+)
+def test_a_deviation_is_shown_where_it_can_be_seen(name, values, text):
+    assert rows.spread(spread(values), rows.TEXTS[name]) == text
+
+
 def test_rows_have_a_column_for_what_is_known():
     content = {
         "unit": "steps",

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure as Canvas
 
 from tfbnas.report import style
 from tfbnas.report.figure import Figure
-from tfbnas.report.history import expected
 from tfbnas.report.methods import method_named
 from tfbnas.report.reading import Run
 from tfbnas.report.values import cost_name, series
+from tfbnas.results import cost_keys
 
-COST = "cost"
+COST = cost_keys(1)[0]
 _COLORS = ("accent", "second", "third", "stone", "ink")
 _DASHES = ("solid", (0, (5, 2)), (0, (2, 2)), (0, (1, 2)))
 
@@ -28,7 +28,8 @@ def labels(run: Run) -> dict[str, str]:
     method = method_named(run.method)
     found = {}
     if run.costs:
-        found[COST] = f"Expected {cost_name(run.costs[0])} ({run.costs[0].unit})"
+        name, unit = cost_name(run.costs[0]), run.costs[0].unit
+        found[COST] = f"Expected {name} ({unit})" if name != unit else f"Expected {name}"
     return found | {key: method.axes.get(key, key.replace("_", " ").capitalize()) for key in method.curves}
 
 
@@ -50,10 +51,9 @@ def over_seeds(runs: Sequence[Run]) -> dict[str, dict[str, list[float]]]:
 
 
 def _series(run: Run, key: str) -> tuple[list[float], list[float]]:
-    if key == COST:
-        epochs, values = expected(run, run.costs[0])
-        return epochs, [value / run.costs[0].scale for value in values]
-    return series([row for row in run.history if row.get("warm_up") is not True], key)
+    scale = run.costs[0].scale if key == COST else 1.0
+    epochs, values = series([row for row in run.history if row.get("warm_up") is not True], key)
+    return epochs, [value / scale for value in values]
 
 
 def figures(content: Mapping[str, Any]) -> list[Figure]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +72,7 @@ def networks(content: Mapping[str, Any]) -> Table:
         "point": Column("Point", "what varies", "point", number=False),
         "label": Column("Network", "found, or beside it", "network", number=False),
         "seeds": Column("Seeds", "", "seeds"),
-        "cost": Column(priced, unit, unit),
+        "cost": Column(priced, unit if unit != content["cost"] else "", unit),
         "accuracy": Column("Accuracy", "test, %", "test accuracy, %"),
         "validation_accuracy": Column("Accuracy", "held-out, %", "held-out images, %"),
         "memory": Column("Memory", "paper’s count, MiB", "memory, MiB"),
@@ -93,7 +94,7 @@ def _networks(content: Mapping[str, Any]) -> Iterator[dict[str, str]]:
         for network in point["networks"]:
             found = network["role"] == "searched"
             yield {
-                **{name: spread(network[name], text) for name, text in _TEXTS.items()},
+                **{name: spread(network[name], text) for name, text in TEXTS.items()},
                 "point": point["label"] if found and several else "",
                 "label": network["label"],
                 "seeds": str(len(network["seeds"])) if seeded else "",
@@ -101,8 +102,12 @@ def _networks(content: Mapping[str, Any]) -> Iterator[dict[str, str]]:
             }
 
 
-_TEXTS: dict[str, Callable[[float], str]] = {
-    "cost": lambda value: f"{value:.4f}" if value < 1 else f"{value:.4g}",
+def _cost(value: float) -> str:
+    return f"{value:.4f}" if value < 1 else f"{value:.4g}"
+
+
+TEXTS: dict[str, Callable[[float], str]] = {
+    "cost": _cost,
     "accuracy": percent,
     "validation_accuracy": percent,
     "memory": mib,
@@ -114,11 +119,14 @@ _TEXTS: dict[str, Callable[[float], str]] = {
 
 
 def spread(values: Mapping[str, Any] | None, text: Callable[[float], str]) -> str:
-    """Mean and deviation; no deviation where it is less than a thousandth of the mean. "" for nothing."""
+    """Mean and deviation, which is left out below a thousandth of the mean and where it would be 0. "" for nothing."""
     if values is None:
         return ""
     mean, deviation = values["mean"], values["deviation"]
-    return text(mean) + (f" ± {text(deviation)}" if deviation and deviation >= abs(mean) / 1000 else "")
+    if not deviation or deviation < abs(mean) / 1000:
+        return text(mean)
+    shown = f"{deviation:.2g}" if text is _cost else text(deviation)
+    return text(mean) + (f" ± {shown}" if re.search("[1-9]", shown) else "")
 
 
 def differences(content: Mapping[str, Any]) -> Table:
