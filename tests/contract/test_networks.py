@@ -248,6 +248,13 @@ FAMILIES = [
         ((8, 8, 3), (16, 9, 1)),
     ),
     Family(
+        "resnet18_interactions",
+        {f"stage{s}_conv{c}": Interactions(2 * 2**s, 2 * 2**s) for s in (1, 2, 3, 4) for c in (1, 2)},
+        {"base": 4, "n": 1},
+        ((32, 32, 3),),
+        asked_with={"base": 4, "n": 1},
+    ),
+    Family(
         "quicknet",
         {"stem": 2, "section1": 8, "section2": 12},
         {"blocks": [1, 1], "filters": [8, 12]},

@@ -5,7 +5,8 @@ import tensorflow as tf
 
 from tfbnas.errors import UserError
 from tfbnas.layers import BinaryConv2D, FloatConv2D, LearnedStep
-from tfbnas.networks.interacted import resnet20
+from tfbnas.layers.interaction import InteractedConv2D
+from tfbnas.networks.interacted import resnet18_interactions, resnet20
 from tfbnas.networks.resnet import resnet18
 
 
@@ -103,3 +104,13 @@ def test_resnet20_has_both_shortcuts_too(shortcuts, count):
     if shortcuts == "block":  # the second convolution of a block reads what the first one gives
         assert model.get_layer("stage1_conv2").input is model.get_layer("stage1_conv1_bn").output
         assert model.get_layer("stage2_conv2_add").input[0] is model.get_layer("stage2_shortcut_bn").output
+
+
+def test_resnet18_with_interactions_has_the_kernels_of_the_published_network():
+    """See above. Without shortcuts around each convolution there are two additions in a stage."""
+    model = resnet18_interactions(lambda name, kind: kind.default)
+    counted = [layer for layer in model.layers if isinstance(layer, InteractedConv2D | FloatConv2D)]
+    assert sum(tf.size(layer.kernel).numpy() for layer in counted) == 11_689_512 - 9_600 - 513_000
+    assert sum(isinstance(layer, tf.keras.layers.Add) for layer in model.layers) == 8
+    assert model.get_layer("stage1_conv1").output.shape[1:] == (56, 56, 64)
+    assert model.get_layer("stage4_conv4").output.shape[1:] == (7, 7, 512) and model.output_shape == (None, 1000)

@@ -288,6 +288,15 @@ RESNET20 = {
     "network.n": Paper(3, "ResNet-20"),
     "network.base": Deviation(16, 80, "the release is five times as wide; the paper's text says ResNet-20"),
 }
+VGG16 = {
+    "network.base": Paper(64, "appendix B: VGG16; Simonyan & Zisserman, ICLR 2015, table 1, D"),
+    "network.stages": Paper([[1, 1], [2, 2], [4, 4, 4], [8, 8, 8], [8, 8, 8]], "the same"),
+}
+RESNET18 = {
+    "network.base": Paper(64, "He et al., 2016, table 1"),
+    "network.n": Paper(2, "He et al., 2016, table 1"),
+    "network.shortcuts": Paper("block", "ImageNet; with Bi-Real Net's shortcuts it is another row of the table"),
+}
 PRESETS = {
     ("dms_vgg11", "paper_a"): dms("vgg11", "a"),
     ("dms_vgg11", "paper_b"): dms("vgg11", "b"),
@@ -315,6 +324,14 @@ PRESETS = {
     ("cibcnn_vgg_small", "paper"): cibcnn({"network.base": Paper(128, "VGG-small")}, 2496, {}),
     ("rbcn_resnet18", "paper_32"): rbcn([32, 32, 64, 128]),
     ("rbcn_resnet18", "paper_64"): rbcn([64, 64, 128, 256]),
+    ("cibcnn_vgg_small", "paper_vgg16"): cibcnn(VGG16, 6240, {}),
+    ("cibcnn_resnet18", "imagenet"): {
+        **cibcnn(RESNET18, 5760, {}),
+        "data.name": Paper("imagenet2012", "datasets"),
+        "data.image_size": Paper(224, "as the original ResNet-18 (He et al., 2016)"),
+        **{f"{part}.batch_size": Ours(256, "the material lacks it for ImageNet") for part in ("search", "train")},
+        **{f"{part}.epochs": Ours(100, "the same: as on CIFAR-10") for part in ("search", "train")},
+    },
 }
 
 
@@ -327,7 +344,8 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def approximately(value: Any) -> Any:
     # Epochs of the drops are written with four digits: 0.4667 of 300 is 140.01.
-    return pytest.approx(value, rel=1e-4) if isinstance(value, (float, list)) else value
+    nested = isinstance(value, list) and any(isinstance(one, list) for one in value)
+    return pytest.approx(value, rel=1e-4) if isinstance(value, (float, list)) and not nested else value
 
 
 @pytest.mark.parametrize(("recipe", "preset"), PRESETS)

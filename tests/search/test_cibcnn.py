@@ -226,8 +226,16 @@ def test_a_random_graph_has_the_influences_it_is_given():
     assert np.abs(counts[:16, :16].sum() - 600) < 5 * np.sqrt(300) and counts.max() < 14  # 1200 draws of 480 pairs
 
 
-@pytest.mark.parametrize(("network", "edges"), [("resnet20", 1008), ("vgg_small", 2496)])
-def test_the_papers_presets_limit_the_edges_to_the_largest_density(network, edges):
-    template = Architecture("x", network, {}, (32, 32, 3), 10)
+@pytest.mark.parametrize(
+    ("network", "options", "edges"),
+    [
+        ("resnet20", {}, 1008),
+        ("vgg_small", {}, 2496),
+        ("vgg_small", {"base": 64, "stages": [[1, 1], [2, 2], [4, 4, 4], [8, 8, 8], [8, 8, 8]]}, 6240),
+        ("resnet18_interactions", {}, 5760),
+    ],
+)
+def test_the_papers_presets_limit_the_edges_to_the_largest_density(network, options, edges):
+    template = Architecture("x", network, {}, (32, 32, 3), 10, options)
     blocks = Blocks(tuple(kind.sources for kind in networks.choices(template).values()), 0.1)
     assert blocks.limits().sum() == edges

@@ -18,7 +18,7 @@ from tfbnas.networks.cells import cells
 from tfbnas.networks.choices import Kind, Module, kind_of
 from tfbnas.networks.cnf import cnf, cnf_graph
 from tfbnas.networks.graph import NetworkGraph
-from tfbnas.networks.interacted import resnet20, vgg_small
+from tfbnas.networks.interacted import resnet18_interactions, resnet20, vgg_small
 from tfbnas.networks.keras_model import file_weights, keras_model
 from tfbnas.networks.quicknet import quicknet, quicknet_blocks, quicknet_graph
 from tfbnas.networks.resnet import resnet18
@@ -34,6 +34,7 @@ _BUILDERS: dict[str, Builder] = {
     "resnet_fabric": resnet_fabric,
     "cnf": cnf,
     "cells": cells,
+    "resnet18_interactions": resnet18_interactions,
     "resnet20": resnet20,
     "vgg_small": vgg_small,
     "quicknet": quicknet,

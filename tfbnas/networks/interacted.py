@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnas.errors import UserError
+from tfbnas.hints import has_type
 from tfbnas.layers import BatchNormalization, Dense, FloatConv2D, blocks
 from tfbnas.layers.interaction import BLOCK, InteractedConv2D, OpenInteractions, checked_edges
 from tfbnas.layers.threshold import ChannelThreshold
@@ -138,15 +139,75 @@ def resnet20(
     Returns:
       Functional model from images to logits `[batch, classes]`, float32.
     """
-    check_shortcuts(shortcuts)
-    each = shortcuts == "convolution"
     own: dict[str, Any] = {"levels": levels, "influence_unit": influence_unit, "interval_reach": interval_reach}
     convolve = _Convolutions(choose, binarisation, widths=widths, thresholds=thresholds, **own)
     inputs = tf.keras.Input(input_shape)
     stream = convolve.width("stem", base)
-    x = y = BatchNormalization(name="stem_bn")(FloatConv2D(stream, 3, name="stem")(inputs))
-    for stage in range(1, 4):
-        channels = base * 2 ** (stage - 1)
+    x = BatchNormalization(name="stem_bn")(FloatConv2D(stream, 3, name="stem")(inputs))
+    x = _stages(convolve, x, stream, [base, 2 * base, 4 * base], n, shortcuts)
+    return tf.keras.Model(inputs, Dense(classes, name="logits", dtype="float32")(x), name="resnet20")
+
+
+def resnet18_interactions(
+    choose,
+    *,
+    input_shape=(224, 224, 3),
+    classes=1000,
+    base: int = 64,
+    n: int = 2,
+    binarisation: str = "sign",
+    levels: int = 2,
+    influence_unit: float = 0.01,
+    interval_reach: float | None = None,
+    shortcuts: str = "block",
+):
+    """Four stages of 2 n binary 3x3 convolutions behind a float 7x7 convolution of stride 2 and a max pool.
+
+    Choices: "stageS_convC", the channel graph of each binary convolution (see `Interactions`). The shortcuts are those
+    of `resnet20`.
+
+    Args:
+      choose: `choose(name, kind)` gives the edges of each choice, or OpenInteractions.
+      input_shape: Height, width, channels. Default: those of ImageNet.
+      classes: Units of the last layer. Default: those of ImageNet.
+      base: Channels of the first stage. Default 64.
+      n: Pairs of convolutions in a stage. Default 2.
+      binarisation: See `resnet20`.
+      levels: K0. Default 2.
+      influence_unit: U0. Default 0.01.
+      interval_reach: See `resnet20`. Default: up to N0.
+      shortcuts: "block": around two convolutions. "convolution": around each (Bi-Real Net). Default: "block".
+
+    Raises:
+      UserError: An option has another value.
+
+    Returns:
+      Functional model from images to logits `[batch, classes]`, float32.
+    """
+    own: dict[str, Any] = {"levels": levels, "influence_unit": influence_unit, "interval_reach": interval_reach}
+    convolve = _Convolutions(choose, binarisation, **own)
+    inputs = tf.keras.Input(input_shape)
+    x = BatchNormalization(name="stem_bn")(FloatConv2D(base, 7, 2, name="stem")(inputs))
+    x = tf.keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")(x)
+    x = _stages(convolve, x, base, [base, 2 * base, 4 * base, 8 * base], n, shortcuts)
+    outputs = Dense(classes, name="logits", dtype="float32")(x)
+    return tf.keras.Model(inputs, outputs, name="resnet18_interactions")
+
+
+def _stages(convolve: _Convolutions, x: tf.Tensor, stream: Any, widths: Sequence[int], n: int, shortcuts: str):
+    """Stages of 2 n binary convolutions, and the mean over all pixels.
+
+    Args:
+      convolve: Makes the convolutions.
+      x: What the stem gives, of `stream` channels.
+      stream: Channels of the shortcut around the first stage.
+      widths: Channels of each stage; where they are what is chosen, what they are chosen about.
+      n: Pairs of convolutions in a stage.
+      shortcuts: Around what shortcuts lead.
+    """
+    check_shortcuts(shortcuts)
+    each, y = shortcuts == "convolution", x
+    for stage, channels in enumerate(widths, start=1):
         stream = convolve.width(f"stage{stage}/stream", channels) if stage > 1 else stream
         for index in range(1, 2 * n + 1):
             scope, strides = f"stage{stage}_conv{index}", 2 if stage > 1 and index == 1 else 1
@@ -159,8 +220,25 @@ def resnet20(
                 x = BatchNormalization(name=f"stage{stage}_shortcut_bn")(x)
             if ends:
                 x = y = tf.keras.layers.Add(name=f"{scope}_add")([x, y])
-    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return tf.keras.Model(inputs, Dense(classes, name="logits", dtype="float32")(x), name="resnet20")
+    return tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
+
+
+_VGG_SMALL = ((1, 1), (2, 2), (4, 4))
+
+
+def checked_stages(stages: Any) -> Sequence[Sequence[int]]:
+    """The stages of a VGG network, as they are.
+
+    Raises:
+      UserError: They are no list of lists of whole numbers above 0.
+    """
+    lists = isinstance(stages, Sequence) and all(isinstance(stage, Sequence) and stage for stage in stages)
+    if not (stages and lists and all(has_type(n, int) and n > 0 for stage in stages for n in stage)):
+        raise UserError(
+            "Expected `stages` of vgg_small to be a list for each stage, with the channels of its convolutions in "
+            f"units of `base`, for instance [[1, 1], [2, 2], [4, 4]]. Received: stages={stages!r}."
+        )
+    return stages
 
 
 def vgg_small(
@@ -169,22 +247,25 @@ def vgg_small(
     input_shape=(32, 32, 3),
     classes=10,
     base: int = 128,
+    stages: Sequence[Sequence[int]] | None = None,
     binarisation: str = "sign",
     levels: int = 2,
     influence_unit: float = 0.01,
     interval_reach: float | None = None,
     widths: bool = False,
 ):
-    """Six 3x3 convolutions of base, base, 2, 2, 4, 4 times base channels with three max pools; the first one float.
+    """3x3 convolutions in stages that end with a max pool, six in three stages by default; the first one float.
 
     Choices: "conv2" to "conv6", the channel graph of each binary convolution (see `Interactions`); with `widths`
-    "conv1" to "conv6", the channels of each. As published the last layer reads all pixels; here their mean.
+    "conv1" to "conv6", the channels of each. As published the last layer reads all pixels; here their mean. VGG-16's
+    convolutions are `base=64, stages=[[1, 1], [2, 2], [4, 4, 4], [8, 8, 8], [8, 8, 8]]`.
 
     Args:
       choose: `choose(name, kind)` gives the edges of each choice, or OpenInteractions.
-      input_shape: Height, width, channels; height and width at least 8.
+      input_shape: Height, width, channels; height and width at least 2 for each stage, multiplied.
       classes: Units of the last layer.
       base: Channels of the first convolution. Default 128.
+      stages: Channels of the convolutions of each stage, in units of `base`. Default: [[1, 1], [2, 2], [4, 4]].
       binarisation: See `resnet20`.
       levels: K0. Default 2.
       influence_unit: U0. Default 0.01.
@@ -192,26 +273,31 @@ def vgg_small(
       widths: See `resnet20`.
 
     Raises:
-      UserError: The images are smaller, or `binarisation` is another one.
+      UserError: The images are smaller, `stages` is no list of lists of whole numbers above 0, or `binarisation` is
+        another one.
 
     Returns:
       Functional model from images to logits `[batch, classes]`, float32.
     """
-    if min(input_shape[:2]) < 8:
+    stages = _VGG_SMALL if stages is None else checked_stages(stages)
+    side = 2 ** len(stages)
+    if min(input_shape[:2]) < side:
         raise UserError(
-            f"Expected images of at least 8x8 pixels for vgg_small, which halves them three times. Received: "
-            f"{input_shape[0]}x{input_shape[1]}; scale them (--data.image_size 32)."
+            f"Expected images of at least {side}x{side} pixels for vgg_small, which halves them {len(stages)} times. "
+            f"Received: {input_shape[0]}x{input_shape[1]}; scale them (--data.image_size 32)."
         )
     own: dict[str, Any] = {"levels": levels, "influence_unit": influence_unit, "interval_reach": interval_reach}
     convolve = _Convolutions(choose, binarisation, widths=widths, **own)
     inputs = tf.keras.Input(input_shape)
-    x = FloatConv2D(convolve.width("conv1", base), 3, name="conv1")(inputs)
-    x = BatchNormalization(name="bn1")(x)
-    for index in range(2, 7):
-        channels = base * 2 ** ((index - 1) // 2)
-        x = convolve(x, convolve.width(f"conv{index}", channels), f"conv{index}")
-        if index % 2 == 0:
-            x = tf.keras.layers.MaxPool2D(2, name=f"pool{index}")(x)
-        x = BatchNormalization(name=f"bn{index}")(x)
+    x, index = inputs, 0
+    for stage in stages:
+        for place, multiple in enumerate(stage, start=1):
+            index += 1
+            name = f"conv{index}"
+            channels = convolve.width(name, multiple * base)
+            x = FloatConv2D(channels, 3, name=name)(x) if index == 1 else convolve(x, channels, name)
+            if place == len(stage):
+                x = tf.keras.layers.MaxPool2D(2, name=f"pool{index}")(x)
+            x = BatchNormalization(name=f"bn{index}")(x)
     x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
     return tf.keras.Model(inputs, Dense(classes, name="logits", dtype="float32")(x), name="vgg_small")

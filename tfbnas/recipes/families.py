@@ -129,45 +129,11 @@ class Vgg11Settings(NetworkSettings):
 
 
 @dataclass
-class ResNet20Settings(NetworkSettings):
-    """The network that is searched: ResNet-20 with channel interactions.
+class InteractionSettings(NetworkSettings):
+    """The network that is searched, with channel interactions.
 
     Attributes:
       base: Channels of the first stage.
-      n: Pairs of convolutions in each of the three stages; the depth is 6 n + 2.
-      binarisation: sign (activations and kernels -1 and +1), or float, which has no interactions.
-      levels: K0; the influence of an edge is +-3 to +-(2 K0 + 1). Paper: 2.
-      influence_unit: U0, the share of a bitcount's range by which one step corrects. Paper: 0.01.
-      interval_reach: Up to which bitcount the intervals of a teacher divide, in units of sqrt(N0), by which N0
-        independent bits deviate; null for the whole range (paper).
-      shortcuts: Around what a shortcut leads: convolution (each) or block (of two). null is convolution.
-    """
-
-    family: str = "resnet20"
-    base: int = 16
-    n: int = 3
-    binarisation: Literal["sign", "float"] = "sign"
-    levels: int = 2
-    influence_unit: float = 0.01
-    interval_reach: float | None = None
-    shortcuts: Shortcuts | None = None
-
-    baselines: ClassVar[type] = GraphBaselines
-
-    def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        own = self.builder_options()
-        found = {"plain": (f"{self.family} without interactions", own)}
-        if self.is_own:
-            found["thresholds"] = (f"{self.family} with learned thresholds", {**own, "thresholds": True})
-        return found
-
-
-@dataclass
-class VggSmallSettings(NetworkSettings):
-    """The network that is searched: VGG-small with channel interactions.
-
-    Attributes:
-      base: Channels of the first convolution.
       binarisation: sign (activations and kernels -1 and +1), or float, which has no interactions.
       levels: K0; the influence of an edge is +-3 to +-(2 K0 + 1). Paper: 2.
       influence_unit: U0, the share of a bitcount's range by which one step corrects. Paper: 0.01.
@@ -175,7 +141,6 @@ class VggSmallSettings(NetworkSettings):
         independent bits deviate; null for the whole range (paper).
     """
 
-    family: str = "vgg_small"
     base: int = 128
     binarisation: Literal["sign", "float"] = "sign"
     levels: int = 2
@@ -186,6 +151,56 @@ class VggSmallSettings(NetworkSettings):
 
     def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
         return {"plain": (f"{self.family} without interactions", self.builder_options())}
+
+
+@dataclass
+class ResNet20Settings(InteractionSettings):
+    """The network that is searched: ResNet-20 with channel interactions.
+
+    Attributes:
+      n: Pairs of convolutions in each of the three stages; the depth is 6 n + 2.
+      shortcuts: Around what a shortcut leads: convolution (each) or block (of two). null is convolution.
+    """
+
+    family: str = "resnet20"
+    base: int = 16
+    n: int = 3
+    shortcuts: Shortcuts | None = None
+
+    def references(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        found = super().references()
+        if self.is_own:
+            own = {**self.builder_options(), "thresholds": True}
+            found["thresholds"] = (f"{self.family} with learned thresholds", own)
+        return found
+
+
+@dataclass
+class ResNet18InteractionSettings(InteractionSettings):
+    """The network that is searched: ResNet-18 in its ImageNet form, with channel interactions.
+
+    Attributes:
+      n: Pairs of convolutions in each of the four stages.
+      shortcuts: Around what a shortcut leads: block (of two convolutions) or convolution (each: Bi-Real Net).
+    """
+
+    family: str = "resnet18_interactions"
+    base: int = 64
+    n: int = 2
+    shortcuts: Shortcuts = "block"
+
+
+@dataclass
+class VggSmallSettings(InteractionSettings):
+    """The network that is searched: VGG-small with channel interactions, or another VGG network.
+
+    Attributes:
+      stages: Channels of the convolutions of each stage, which ends with a max pool, in units of base. null is
+        VGG-small: [[1, 1], [2, 2], [4, 4]].
+    """
+
+    family: str = "vgg_small"
+    stages: list[list[int]] | None = None
 
 
 def _without_default_thresholds(settings: NetworkSettings, options: dict[str, Any]) -> dict[str, Any]:
@@ -349,6 +364,7 @@ FAMILIES: dict[str, type[NetworkSettings]] = {
     "cnf": CnfSettings,
     "cnf_segmentation": SegmentationSettings,
     "cifar10": CellsSettings,
+    "resnet18_interactions": ResNet18InteractionSettings,
     "resnet20": ResNet20Settings,
     "vgg_small": VggSmallSettings,
     "quicknet": QuickNetSettings,

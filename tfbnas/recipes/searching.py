@@ -19,7 +19,7 @@ from tfbnas.errors import UserError
 from tfbnas.recipes.context import Context, say
 from tfbnas.recipes.pricing import budgets, measuring
 from tfbnas.recipes.stages import fitted, stage
-from tfbnas.recipes.training import Training, Weights
+from tfbnas.recipes.training import Training, Weights, batches_of
 from tfbnas.results import Limited, SearchResult
 from tfbnas.search.base import Search
 from tfbnas.search.doubt import doubt
@@ -42,7 +42,7 @@ def check_feasible(method: Method, template: Architecture, images: ImageData, se
     """
     method.search.check_costs(list(budgets(settings.budget, lambda model: float).values()))
     check_network(networks.build(template), images)
-    images.train.steps(settings.train.batch_size)
+    batches_of(images, settings.train, seed=settings.seed)
     for part in parts(method, images, settings.seed):
         if part is not None:
             part.steps(settings.search.batch_size)

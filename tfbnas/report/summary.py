@@ -14,6 +14,7 @@ from tfbnas.report.values import amount, cost_name, count, duration, mib, number
 _NETWORKS = {"resnet18": "ResNet-18", "vgg11": "VGG-11", "resnet_fabric": "ResNet Fabric", "cnf": "CNF"}
 # A search that has not begun has no result: then the recipe's name tells the network.
 _NETWORKS |= {"cnf_segmentation": "CNF", "resnet20": "ResNet-20", "vgg_small": "VGG-small", "cells": "Cells"}
+_NETWORKS |= {"resnet18_interactions": "ResNet-18"}
 _NETWORKS |= {"quicknet": "QuickNet", "quicknet_blocks": "QuickNet"}
 _DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet2012": "ImageNet", "mnist": "MNIST"}
 _DATASETS |= {"cifar10-quick": "a small part of CIFAR-10", "cifar10-shapes": "shapes drawn on CIFAR-10"}

@@ -17,6 +17,7 @@ from tfbnas.layers.resizing import make_growable
 from tfbnas.layers.width import aligned_activations
 from tfbnas.networks import build
 from tfbnas.precision import precision as in_precision
+from tfbnas.training.losses import SmoothedCrossentropy
 from tfbnas.training.optimizers import WarmUp as WarmUp
 from tfbnas.training.optimizers import binary_kernels as binary_kernels
 from tfbnas.training.optimizers import fresh_optimizer as fresh_optimizer
@@ -129,12 +130,15 @@ def compile_for_training(
     )
 
 
-def compile_with(model: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer) -> tf.keras.optimizers.Optimizer:
+def compile_with(
+    model: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer, *, label_smoothing: float = 0.0
+) -> tf.keras.optimizers.Optimizer:
     """Compiles a trainable form with an optimiser, cross-entropy from logits and accuracy; returns it, built.
 
     Args:
       model: What is fitted: the network, or a trainer that holds it.
       optimizer: Not yet built, for instance from `weight_optimizer`.
+      label_smoothing: Share of a label that is divided among all classes, in [0, 1). Default: 0.
 
     Raises:
       UserError: The model ends in a softmax or sigmoid.
@@ -142,7 +146,10 @@ def compile_with(model: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer
     if model.outputs:  # a trainer of one's own has none; the network in it was looked at when it was built
         check_logits(model)
     make_growable(optimizer).build(model.trainable_variables)
-    model.compile(optimizer, loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if label_smoothing:
+        loss = SmoothedCrossentropy(label_smoothing)
+    model.compile(optimizer, loss=loss, metrics=["accuracy"])
     model.distribute_reduction_method = "first"  # else Keras adds up the logs of several workers
     return optimizer
 
