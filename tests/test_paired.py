@@ -59,3 +59,32 @@ def test_a_bit_for_each_image(images):
 def test_other_images_are_refused():
     with pytest.raises(ValueError, match=r"shapes \(2,\) and \(3,\)"):
         paired.difference([True] * 2, [True] * 3)
+
+
+def test_over_seeds_by_hand():
+    """Differences 0.02, 0.01, 0.06: mean 0.03, deviation sqrt((1 + 4 + 9) / 2) / 100, t of 2 degrees 4.303."""
+    found = paired.over_seeds([0.62, 0.65, 0.70], [0.60, 0.64, 0.64])
+    assert found.value == pytest.approx(0.03)
+    reach = 4.303 * np.sqrt(7) / 100 / np.sqrt(3)
+    assert (found.low, found.high) == (pytest.approx(0.03 - reach), pytest.approx(0.03 + reach))
+    assert found.verdict == "not distinguishable"
+    assert paired.over_seeds([0.62, 0.65, 0.68], [0.60, 0.63, 0.66]).verdict == "better"
+
+
+@pytest.mark.parametrize("seeds", range(2, 17))
+def test_students_quantiles_hold_95_percent(seeds):
+    """From differences of which mean and deviation are known; the density of t is integrated."""
+    values = np.r_[-1.0, 1.0, np.zeros(seeds - 2)]
+    quantile = paired.over_seeds(values, np.zeros(seeds)).high * np.sqrt(seeds) / np.std(values, ddof=1)
+    freedom, x = seeds - 1, np.linspace(0, quantile, 100_001)
+    density = (1 + x**2 / freedom) ** (-(freedom + 1) / 2)
+    tail = np.tan(np.linspace(np.arctan(quantile / np.sqrt(freedom)), np.pi / 2, 100_001)[:-1]) * np.sqrt(freedom)
+    rest = np.trapz((1 + tail**2 / freedom) ** (-(freedom + 1) / 2), tail)
+    inside = np.trapz(density, x)
+    assert inside / (inside + rest) == pytest.approx(0.95, abs=2e-4)
+
+
+def test_other_seeds_are_refused():
+    for one, other in (([0.1], [0.2]), ([0.1, 0.2], [0.1, 0.2, 0.3])):
+        with pytest.raises(ValueError, match="the same seeds"):
+            paired.over_seeds(one, other)

@@ -98,6 +98,8 @@ def test_a_latency_table_without_its_operators(operators, tmp_path):
     [
         ("train.weight_decay", ".nan", "`train.weight_decay` to be at least 0. Received: weight_decay=nan"),
         ("search.momentum", ".nan", "`search.momentum` to be in 0..1. Received: momentum=nan"),
+        ("train.cutout", "33", "on images of 32x32 pixels; half of their side is usual. Received: 33"),
+        ("train.label_smoothing", "1", "`train.label_smoothing` to be in"),
         ("train.learning_rate", ".inf", "`train.learning_rate` to be finite. Received"),
         ("budget.memory", ".inf", "`budget.memory` to be finite. Received"),
         ("budget.penalty_weight", ".nan", "penalty_weight=nan"),

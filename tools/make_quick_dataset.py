@@ -2,7 +2,7 @@
 
     python tools/make_quick_dataset.py CIFAR10_DIRECTORY
 
-CIFAR10_DIRECTORY is what tools/prepare_cifar10.py writes. Training images come from CIFAR-10's training split and test
+CIFAR10_DIRECTORY is what tools/prepare_cifar.py writes. Training images come from CIFAR-10's training split and test
 images from its test split, equally many of each class, chosen by a fixed seed: the result is always the same.
 """
 
@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from prepare_cifar10 import write
+from prepare_cifar import CLASSES, Images, write
 
 from tfbnas import data
 from tfbnas.errors import UserError
@@ -29,13 +29,13 @@ def make(directory: str | Path, out: str | Path, *, sizes: dict[str, int] = SIZE
       UserError: The result is there already, would be larger than `limit` bytes, or the source is unfit.
     """
     whole = data.load(str(directory))
-    arrays = {}
+    splits = {}
     for split, part in (("train", whole.train), ("test", whole.test)):
         images, labels = part.take(sizes[split], seed=SEED).images(sizes[split])
         # Back from [-1, 1] to the pixels, exactly: float32 holds them with room to spare.
-        arrays[split] = (((images + 1) * 127.5).round().astype("uint8"), labels.astype("int64"))
+        splits[split] = {"image": ((images + 1) * 127.5).round().astype("uint8"), "label": labels.astype("int64")}
     described = f"{sizes['train']} training and {sizes['test']} test images of CIFAR-10, equally many of each class."
-    written = write(arrays, out, name=NAME, version=VERSION, description=described)
+    written = write(Images(NAME, described, {"label": CLASSES}, splits), out, version=VERSION)
     size = sum(file.stat().st_size for file in written.rglob("*") if file.is_file())
     print(f"Wrote {written}: {size} bytes")
     if size > limit:

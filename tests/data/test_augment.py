@@ -70,3 +70,22 @@ def test_random_resized_crop_shows_a_part(encode):
         assert columns.max() - columns.min() > 35
     assert len(set(np.round(lows))) > 10
     assert 8 < mirrored < 32
+
+
+@pytest.mark.parametrize("size", [1, 4, 5, 20])
+def test_cutout_is_a_square_of_grey_around_any_pixel(size):
+    images = np.random.default_rng(0).uniform(0.1, 1.0, (500, 8, 10, 3)).astype(np.float32)
+    cut = augment.cutout(tf.constant(images), tf.constant([3, 4], tf.int64), size=size).numpy()
+    hidden = np.all(cut == 0.0, axis=-1)
+    np.testing.assert_array_equal(cut[~hidden], images[~hidden])
+    spans = {
+        axis: {(max(0, c - size // 2), min(extent, c - size // 2 + size)) for c in range(extent)}
+        for axis, extent in ((0, 8), (1, 10))
+    }
+    found = {0: set(), 1: set()}
+    for one in hidden:
+        rows, columns = np.flatnonzero(one.any(axis=1)), np.flatnonzero(one.any(axis=0))
+        assert one.sum() == len(rows) * len(columns) > 0
+        for axis, places in ((0, rows), (1, columns)):
+            found[axis].add((int(places[0]), int(places[-1]) + 1))
+    assert found == spans

@@ -99,11 +99,11 @@ def test_padding(tiny_tfds):
 def test_unknown_names_get_a_hint():
     refused("Received: 'cifar10-quik'.*Did you mean 'cifar10-quick'", "cifar10-quik")
     refused("Received: 'minst'.*Did you mean 'mnist'", "minst")
-    refused("Received: './nowhere', which does not exist.*cifar10-quick.*prepare_cifar10", "./nowhere")
+    refused("Received: './nowhere', which does not exist.*cifar10-quick.*prepare_cifar", "./nowhere")
 
 
 def test_missing_data_name_the_quick_set_and_the_tool(tmp_path, monkeypatch):
-    match = "'cifar10' has not been prepared in .*downloads nothing.*--data.name cifar10-quick.*tools/prepare_cifar10"
+    match = "'cifar10' has not been prepared in .*downloads nothing.*--data.name cifar10-quick.*tools/prepare_cifar"
     refused(match, "cifar10", data_dir=tmp_path)
     refused("data_dir.*to be a directory.*gone", "cifar10", data_dir=tmp_path / "gone")
     (tmp_path / "cifar10").mkdir()

@@ -56,12 +56,15 @@ def test_batches_have_a_static_shape(split):
     assert split.epochs(16, seed=0, augment=True).element_spec[0].shape == [16, 8, 8, 3]
 
 
-@pytest.mark.parametrize("augment", [False, True])
-def test_resumed_run_sees_the_batches_of_an_undisturbed_one(split, augment):
+@pytest.mark.parametrize("augment,cutout", [(False, 0), (True, 0), (True, 3)])
+def test_resumed_run_sees_the_batches_of_an_undisturbed_one(split, augment, cutout):
     steps = split.steps(20)
-    undisturbed = arrays(split.epochs(20, seed=7, augment=augment).take(4 * steps))
-    resumed = arrays(split.epochs(20, seed=7, augment=augment, start=2).take(2 * steps))
+    undisturbed = arrays(split.epochs(20, seed=7, augment=augment, cutout=cutout).take(4 * steps))
+    resumed = arrays(split.epochs(20, seed=7, augment=augment, start=2, cutout=cutout).take(2 * steps))
     assert same(undisturbed[2 * steps :], resumed)
+    if cutout:
+        assert np.all([np.any(np.all(images == 0, axis=-1), axis=(1, 2)).mean() > 0.9 for images, _ in undisturbed])
+        return
     single = arrays(split.epoch(tf.constant(3), 20, seed=7, augment=augment))
     assert same(undisturbed[3 * steps :], single)
 
@@ -196,3 +199,8 @@ def test_batch_size_must_fit(split, batch_size):
 def test_one_image_has_no_halves():
     with pytest.raises(UserError, match="cannot be divided.*1 image"):
         MemorySplit(np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, int), name="one").halves(seed=0)
+
+
+def test_a_cutout_that_hides_the_image_is_refused(split):
+    with pytest.raises(UserError, match="Expected `cutout` to be a side that fits on images of 8x8 pixels"):
+        split.epochs(20, seed=0, augment=True, cutout=9)

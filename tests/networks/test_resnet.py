@@ -85,6 +85,17 @@ def test_shortcuts_around_every_convolution():
         resnet18(plain, shortcuts="all")
 
 
+def test_stages_take_the_place_of_base():
+    model = resnet18(plain, stages=[4, 4, 6, 10], base=8, input_shape=(8, 8, 3))
+    assert model.get_layer("stem").output_shape[-1] == 4
+    assert [model.get_layer(f"stage{stage}_block2_add").output_shape[1:] for stage in range(1, 5)] == [
+        (8, 8, 4), (4, 4, 4), (2, 2, 6), (1, 1, 10)
+    ]  # fmt: skip
+    for wrong in ([4, 4, 6], [4, 4, 6, 0], [4, 4, 6, 1.5]):
+        with pytest.raises(UserError, match="`stages` to be four positive numbers of channels"):
+            resnet18(plain, stages=wrong)
+
+
 @pytest.mark.parametrize(("shortcuts", "count"), [("convolution", 6), ("block", 3)])
 def test_resnet20_has_both_shortcuts_too(shortcuts, count):
     model = resnet20(lambda name, kind: kind.default, base=4, n=1, shortcuts=shortcuts, input_shape=(8, 8, 3))

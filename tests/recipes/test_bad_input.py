@@ -58,7 +58,7 @@ def test_a_latency_table_that_is_none_is_refused_before_anything_is_searched(ref
 
 def test_missing_data_name_the_quick_set_and_the_tool(refused, tmp_path):
     message = refused(data__name="cifar10", data__data_dir=str(tmp_path))
-    assert "cifar10-quick" in message and "prepare_cifar10.py" in message
+    assert "cifar10-quick" in message and "prepare_cifar.py" in message
 
 
 def test_images_too_small_for_the_network(refused):

@@ -2,7 +2,7 @@
 
 DMS: "Differentiable Dimension Search for Binary Neural Networks". BSN: Veniat & Denoyer, CVPR 2018, supplement.
 DCP-NAS: Li et al., IJCV 2023; what it does not publish is as in DARTS (Liu et al., ICLR 2019), whose cells it searches.
-CI-BCNN: Wang et al., CVPR 2019, and the code that its authors released.
+CI-BCNN: Wang et al., CVPR 2019, and the code that its authors released. RBCN: Liu et al., IJCAI 2019.
 """
 
 from __future__ import annotations
@@ -259,6 +259,23 @@ def cibcnn(network: dict[str, Any], edges: int, thresholds: dict[str, Any]) -> d
     }
 
 
+def rbcn(stages: list[int]) -> dict[str, Any]:
+    """RBCN's trainings on CIFAR-100; the text that we have gives the method, the widths and the accuracy."""
+    text = "the text that we have does not give it"
+    ours = {"epochs": 200, "batch_size": 128, "recipe": "adam_sgd", "learning_rate": 0.05}
+    ours |= {"kernel_learning_rate": 1e-2, "teacher_weight": 0.1, "normalization_epochs": 1}
+    return {
+        "precision": Ours("float32", "the number format of the authors' framework"),
+        "data.name": Paper("cifar100", "the table of widths"),
+        "network.binarisation": Paper("rectified", "the method"),
+        "network.shortcuts": Paper("convolution", "Bi-Real's topology"),
+        "network.stages": Paper(stages, "the table of widths"),
+        "train.teacher": Paper("full_precision", "the method"),
+        "train.follows": Paper("discriminators", "the method"),
+        **{f"train.{name}": Ours(value, text) for name, value in ours.items()},
+    }
+
+
 CNF = _cnf(6, 128)
 FABRIC = {"network.n": Paper(3, "architecture details: one of 3, 5, 7, 9, 18"), "network.base": Paper(16, "ResNet")}
 PARTS = {
@@ -305,6 +322,8 @@ PRESETS = {
         RESNET20, 1008, {"baselines.thresholds": Ours(True, "what so many parameters do without a search")}
     ),
     ("cibcnn_vgg_small", "paper"): cibcnn({"network.base": Paper(128, "VGG-small")}, 2496, {}),
+    ("rbcn_resnet18", "paper_32"): rbcn([32, 32, 64, 128]),
+    ("rbcn_resnet18", "paper_64"): rbcn([64, 64, 128, 256]),
     ("cibcnn_vgg_small", "paper_vgg16"): cibcnn(VGG16, 6240, {}),
     ("cibcnn_resnet18", "imagenet"): {
         **cibcnn(RESNET18, 5760, {}),

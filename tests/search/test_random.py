@@ -1,5 +1,7 @@
 """Random search: what is drawn, what is kept, and which candidate wins."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,7 +9,7 @@ import tensorflow as tf
 import tfbnas
 from tfbnas import networks
 from tfbnas.architecture import Architecture
-from tfbnas.costs import Budget, Distributed, Memory
+from tfbnas.costs import Budget, Distributed, Latency, Memory
 from tfbnas.costs.closed import price
 from tfbnas.errors import UserError
 
@@ -31,6 +33,22 @@ def test_every_number_of_channels_is_drawn_equally_often():
     values, counts = np.unique(drawn, return_counts=True)
     assert values.tolist() == list(range(1, 11))  # 0.25 to 2.5 times 4
     assert np.all(np.abs(counts - 400) < 5 * np.sqrt(400))
+
+
+def test_no_candidate_has_a_width_for_which_a_wider_one_is_faster():
+    budget, time = Budget(Memory("file"), 130_000.0), Latency("raspberry_pi_4b")
+    liked, drawn = (
+        tfbnas.Random("resnet18", budget=budget, candidates=3, seed=1, fast_on=table).candidates
+        for table in ("raspberry_pi_4b", None)
+    )
+    for one in liked:
+        assert budget.cost.of(one) <= budget.limit
+        for name, width in one.choices.items():
+            for multiple in (8, 32):
+                wider = replace(one, choices={**one.choices, name: -(-width // multiple) * multiple})
+                assert budget.cost.of(wider) > budget.limit or time.of(wider) >= time.of(one) * (1 - 1e-5)
+    assert any(one.choices != other.choices for one, other in zip(liked, drawn, strict=True))
+    assert sum(map(time.of, liked)) < sum(map(time.of, drawn))
 
 
 def test_several_budgets_hold_at_once():

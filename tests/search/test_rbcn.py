@@ -1,11 +1,15 @@
 """Adversarial pruning on the small network: what it removes, what it keeps, and what comes out of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tfbnas import networks, training
-from tfbnas.costs import Budget, Memory, MultiplyAdds
+from tfbnas.architecture import Architecture
+from tfbnas.costs import Budget, Latency, Memory, MultiplyAdds
 from tfbnas.errors import UserError
+from tfbnas.search import rbcn_filters
 from tfbnas.search.rbcn import RBCNPruning
 
 BASE = {"stream": 4, "inner": 6, "out": 8}
@@ -31,6 +35,19 @@ def fitted(search, data):
     return search.fit(data, verbose=False).history
 
 
+def with_useless_filters(search, randomised):
+    """All filters have the same scale and offset but the useless ones, which have none."""
+    randomised(search.network, seed=4)
+    for width, names in NORMS.items():
+        for name in names:
+            layer = search.network.get_layer(name)
+            for weight, value in ((layer.gamma, 1.2), (layer.beta, 0.3)):  # no useful filter whose bits never change
+                value = np.full(BASE[width], value, np.float32)
+                value[USELESS[width]] = 0.0
+                weight.assign(value)
+    return search
+
+
 @pytest.fixture(scope="module")
 def pruned(image_batches, randomised):
     """A network with filters known to be useless, of which as many are to go as there are of these."""
@@ -43,14 +60,7 @@ def pruned(image_batches, randomised):
         architecture_learning_rate=1.0,
         initial_spread=0.0,
     )
-    randomised(search.network, seed=4)
-    for width, names in NORMS.items():
-        for name in names:
-            layer = search.network.get_layer(name)
-            for weight, value in ((layer.gamma, 1.2), (layer.beta, 0.3)):  # no useful filter whose bits never change
-                value = np.full(BASE[width], value, np.float32)
-                value[USELESS[width]] = 0.0
-                weight.assign(value)
+    with_useless_filters(search, randomised)
     return search, fitted(search, data), data
 
 
@@ -84,11 +94,46 @@ def test_the_discriminator_is_kept_from_winning_and_logged(pruned):
         assert len(history[name]) == 14 and 0.02 < history[name][-1] < 0.98
 
 
-@pytest.mark.parametrize("what", ["pruning_rate", "memory", "multiply_adds", "multiple"])
+def test_magnitude_takes_the_smallest_scales_at_once_and_the_masks_rest(image_batches, randomised):
+    data = image_batches(32, batch=16)
+    search = made(pruning_rate=0.33, criterion="magnitude", epochs=1)
+    with_useless_filters(search, randomised)
+    search.network.get_layer("bn1").gamma.assign([0.0, 1.0, 1.0, 1.0, -0.1, -9.0])  # its size counts, not its sign
+    history = fitted(search, data)
+    assert {name: np.flatnonzero(mask == 0).tolist() for name, mask in search.left().items()} == USELESS
+    assert set(search.masks.values.numpy()) == {0.0, 1.0} and history["filters"] == [pytest.approx(12 / 18)]
+
+
+def test_magnitude_stops_as_soon_as_all_limits_hold():
+    """Against a loop that takes one filter after the other."""
+    random = np.random.default_rng(3)
+    scores = [random.uniform(size=size) for size in (4, 6, 8)]
+    limits = np.array([90.0, 40.0])
+
+    def prices(rows):
+        rows = np.asarray(rows, np.float64)
+        return np.stack([rows[:, 0] * rows[:, 1] + rows[:, 1] * rows[:, 2], 3 * rows.sum(axis=1)], axis=1)
+
+    left = [dict(enumerate(one)) for one in scores]
+    while np.any(prices([[len(one) for one in left]])[0] > limits):
+        score, width, place = min(
+            (score, width, place)
+            for width, one in enumerate(left)
+            for place, score in one.items()
+            if len(one) > 1 and score != max(one.values())
+        )
+        del left[width][place]
+    masks = np.split(rbcn_filters.largest_within(scores, prices, limits, 0.1), [4, 10])
+    assert [np.flatnonzero(mask).tolist() for mask in masks] == [sorted(one) for one in left]
+
+
+@pytest.mark.parametrize("what", ["pruning_rate", "memory", "multiply_adds", "latency", "multiple"])
 def test_what_comes_out_is_within_every_limit(what):
     """Whatever the masks are; the channels with the largest masks stay."""
-    cost = MultiplyAdds() if what == "multiply_adds" else Memory()
-    limit = 1e6 if what == "pruning_rate" else 0.5 * cost.of(made().template)
+    cost = {"multiply_adds": MultiplyAdds(), "latency": Latency("raspberry_pi_4b")}.get(what, Memory())
+    whole = Architecture("", "test-small", {}, (8, 8, 3), 4)
+    least = replace(whole, choices=dict.fromkeys(BASE, 2))
+    limit = 1e6 if what == "pruning_rate" else 0.5 * (cost.of(whole) + cost.of(least))
     own = {"pruning_rate": {"pruning_rate": 0.5}, "multiple": {"width_multiple": 2}}.get(what, {})
     search = made(limit, cost, **own)
     masks = np.random.default_rng(0).uniform(0.1, 1.0, 18).astype(np.float32)

@@ -20,9 +20,10 @@ def test_the_grid_begins_with_the_largest_budget_and_only_that_trial_trains_what
     arguments = ["bsn_resnet_fabric", *grid, "--run_dir", "d", "--search.epochs=9"]
     sweep = parse(arguments)
     names = ["budget-14.5_weight-2", "budget-14.5_weight-5", "budget-12_weight-2", "budget-12_weight-5"]
-    assert [trial.name for trial in sweep.trials] == names
+    assert [trial.name for trial in sweep.trials] == [f"{name}_seed-0" for name in names]
+    assert [trial.common for trial in sweep.trials] == [None] + 3 * [sweep.trials[0].name]
     first, *others = (trial.options for trial in sweep.trials)
-    assert first == {"budget.limit": 14.5, "budget.penalty_weight": 2.0}
+    assert first == {"budget.limit": 14.5, "budget.penalty_weight": 2.0, "seed": 0}
     assert all(options["baselines.plain"] is False for options in others)
     assert sweep.settings["search"]["epochs"] == 9 and sweep.settings["preset"] == "quick"
     assert sweep.unit == "steps" and sweep.role == "alone" and sweep.workers == 1
@@ -48,17 +49,20 @@ def test_the_recipe_says_which_setting_is_the_budget(options, name, unit):
             "[1.0]",
         ]
     )
-    assert sweep.trials[0].options == {name: 3.0, "budget.penalty_weight": 0.3}
+    assert sweep.trials[0].options == {name: 3.0, "budget.penalty_weight": 0.3, "seed": 0}
     # The network of equal memory is another one in each trial.
-    assert sweep.trials[1].options == {name: 2.0, "budget.penalty_weight": 0.3, "baselines.ratios": []}
+    assert sweep.trials[1].options == {**sweep.trials[0].options, name: 2.0, "baselines.ratios": []}
     assert sweep.unit == unit
     settings = recipe.load("dms_vgg11").parse([*options, *sweep.trials[1].arguments()]).settings
     assert settings.baselines.ratios == [] and next(iter(settings.budget.limits.values())) == 2.0
 
 
 @pytest.mark.parametrize("name", recipe.known())
-def test_every_recipe_that_searches_can_be_swept(name):
+def test_every_recipe_can_be_swept_and_under_budgets_where_it_searches(name):
     needed = ["--network.model", "my.keras"] if name == "rbcn_prune" else []
+    if name != "rbcn_prune":  # whose preset has no budget
+        sweep = parse([name, "--seeds", "1", "2"])
+        assert [trial.options["seed"] for trial in sweep.trials] == [1, 2]
     arguments = [name, *needed, "--budgets", "1", "2"]
     if not importlib.import_module(f"tfbnas.recipes.{name}").RECIPE.searches:
         with pytest.raises(UserError, match="a recipe that searches under a budget"):
@@ -66,6 +70,71 @@ def test_every_recipe_that_searches_can_be_swept(name):
         return
     sweep = parse(arguments)
     assert len(sweep.trials) == 2 and sweep.recipe.module == f"tfbnas.recipes.{name}"
+
+
+def test_the_ablation_of_two_settings_over_seeds_is_one_sweep():
+    varied = ["--vary", "search.distance_weight", "0", "5e-3", "--vary", "search.reconstruction_weight", "0", "0.2"]
+    sweep = parse(["dcpnas_cifar10", *varied, "--seeds", "3", "5"])
+    settings = [sweep.recipe.parse(trial.arguments()).settings for trial in sweep.trials]
+    found = [(one.seed, one.search.distance_weight, one.search.reconstruction_weight) for one in settings]
+    four = [(0.0, 0.0), (0.0, 0.2), (0.005, 0.0), (0.005, 0.2)]  # neither, one, the other, both
+    assert found == [(seed, *pair) for seed in (3, 5) for pair in four]
+    assert [trial.name for trial in sweep.trials][2] == "distance_weight-0.005_reconstruction_weight-0_seed-3"
+    assert [point.label for point in sweep.points][1] == "distance_weight 0, reconstruction_weight 0.2"
+    # What the search does not change is trained once for each seed.
+    assert [one.baselines.plain for one in settings] == 2 * [True, False, False, False]
+    assert {one.budget.memory for one in settings} == {0.03}  # the preset's own
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting", "values", "plain"),
+    [
+        ("dcpnas_cifar10", "train.recipe", ["sgd", "adam_sgd"], [True, True]),
+        ("dcpnas_cifar10", "baselines.plain", ["true", "false"], [True, False]),
+        ("bsn_resnet_fabric", "search.epochs", ["12", "13"], [True, False]),
+        ("rbcn_prune_resnet18", "search.epochs", ["12", "13"], [[1.0], [1.0]]),  # which fine-tunes what it found
+        ("rbcn_prune_resnet18", "budget.counting", ["paper", "file"], [[1.0], [1.0]]),
+    ],
+)
+def test_trials_share_networks_only_where_the_varied_setting_does_not_change_them(recipe, setting, values, plain):
+    ratios = ["--baselines.ratios", "[1.0]"] if recipe.startswith("rbcn") else []
+    sweep = parse([recipe, "--vary", setting, *values, *ratios])
+    settings = [sweep.recipe.parse([*ratios, *trial.arguments()]).settings.baselines for trial in sweep.trials]
+    assert [one.ratios if ratios else one.plain for one in settings] == plain
+
+
+def test_varied_values_may_be_texts_lists_and_nothing():
+    sweep = parse(
+        ["dms_vgg11", "--vary", "baselines.ratios", "[1.0,2]", "[]", "--vary", "train.kernel_bound", "null", "1"]
+    )
+    assert [trial.point.varied for trial in sweep.trials] == [
+        {"baselines.ratios": ratios, "train.kernel_bound": bound}
+        for ratios in ([1.0, 2.0], [])
+        for bound in (None, 1.0)
+    ]
+    names = [trial.name for trial in sweep.trials]
+    assert names[0] == "ratios-1.0-2.0_kernel_bound-null_seed-0" and len(set(names)) == 4
+    again = [sweep.recipe.parse(trial.arguments()).settings for trial in sweep.trials]
+    assert [(one.baselines.ratios, one.train.kernel_bound) for one in again][1:3] == [([1.0, 2.0], 1.0), ([], None)]
+
+
+def test_a_ladder_of_cases():
+    teacher = ["network.binarisation=rectified", "train.teacher=full_precision"]
+    cases = ["--case", "Bi-Real", "--case", "+ RBConv", teacher[0], "--case", "+ teacher", *teacher]
+    base = ["--network.binarisation", "sign", "--train.teacher", "null"]
+    sweep = parse(["rbcn_resnet18", *base, *cases, "--vary", "train.epochs", "2", "3"])
+    names = [trial.name for trial in sweep.trials]
+    assert names[:3] == ["Bi-Real_epochs-2_seed-0", "Bi-Real_epochs-3_seed-0", "RBConv_epochs-2_seed-0"]
+    assert [point.label for point in sweep.points][2] == "+ RBConv, epochs 2"
+    settings = [sweep.recipe.parse([*base, *trial.arguments()]).settings for trial in sweep.trials]
+    found = [(one.network.binarisation, one.train.teacher, one.train.epochs) for one in settings]
+    three = [("sign", None), ("rectified", None), ("rectified", "full_precision")]
+    assert found == [(*case, epochs) for case in three for epochs in (2, 3)]
+
+
+def test_settings_that_end_alike_have_their_whole_names():
+    sweep = parse(["dms_vgg11", "--vary", "train.batch_size", "2", "--vary", "search.batch_size", "3"])
+    assert sweep.trials[0].name == "train.batch_size-2_search.batch_size-3_seed-0"
 
 
 def test_a_sweep_holds_training_images_out_unless_told_otherwise():
@@ -95,7 +164,34 @@ def test_a_recipe_is_an_object_or_a_function_with_a_type(standins, monkeypatch):
         ("bsn_resnet_fabrik --budgets 3", "Did you mean 'bsn_resnet_fabric'"),
         ("no.such.module --budgets 3", "no.such.module"),
         ("tfbnas.files --budgets 3", "main(command"),
-        ("dms_vgg11", "--budgets"),
+        ("dms_vgg11", "`--budgets`, `--seeds`, `--vary` or `--case`"),
+        ("dms_vgg11 --seeds", "--seeds"),
+        ("dms_vgg11 --seeds 1 2 1", "Received: 1 twice"),
+        ("dms_vgg11 --seeds 1.5", "integers of at least 0 after `--seeds`. Received: 1.5"),
+        ("dms_vgg11 --seeds 1 2 --seed 3", "--seeds"),
+        ("dms_vgg11 --vary", "--vary"),
+        ("dms_vgg11 --vary search.rounds", "values after `--vary search.rounds`"),
+        ("dms_vgg11 --vary search.round 2", "`search.round` after `--vary`. Did you mean 'search.rounds'"),
+        ("dms_vgg11 --vary search 2", "group of settings"),
+        ("dms_vgg11 --vary search.rounds 2 many", "integer. Received: 'many'"),
+        ("dms_vgg11 --vary search.rounds 2 3 2", "Received: 2 twice"),
+        ("dms_vgg11 --vary search.rounds 2 -1", "search.rounds"),
+        ("dms_vgg11 --vary search.rounds 2 --search.rounds 3", "`search.rounds` once"),
+        ("dms_vgg11 --vary search.rounds 2 --vary search.rounds 3", "`search.rounds` once"),
+        ("dms_vgg11 --case", "--case"),
+        ("dms_vgg11 --case search.rounds=2", "a name first after --case"),
+        ("dms_vgg11 --case a search.rounds", "SETTING=VALUE after `--case a`"),
+        ("dms_vgg11 --case a search.round=2", "`search.round` after `--case`"),
+        ("dms_vgg11 --case a search.rounds=many", "Received: 'many'"),
+        ("dms_vgg11 --case a search.rounds=2 search.rounds=3", "each setting once after `--case a`"),
+        ("dms_vgg11 --case a --case a search.rounds=3", "different names after --case"),
+        ("dms_vgg11 --case a budget.memory=3", "--budgets"),
+        ("dms_vgg11 --case a search.rounds=3 --vary search.rounds 2", "`search.rounds` once"),
+        ("dms_vgg11 --vary preset quick cpu", "`preset` after `--vary`"),
+        ("dms_vgg11 --vary seed 1 2", "--seeds"),
+        ("dms_vgg11 --vary budget.memory 1 2", "--budgets"),
+        ("dms_vgg11 --vary budget.penalty_weight 1 2", "--penalty-weights"),
+        ("dms_vgg11 --vary budget.cost memory latency", "one `budget.cost`"),
         ("dms_vgg11 --budgets", "--budgets"),
         ("dms_vgg11 --budgets 1 0", "positive numbers after `--budgets`. Received: 0"),
         ("dms_vgg11 --budgets 1 -3", "Received: -3"),

@@ -102,10 +102,10 @@ def test_scales_move_every_so_many_steps_only(teacher, image_batches):
 
 
 def test_a_discriminator_that_wins_waits(teacher):
-    """Of features that anyone can tell apart, one with a ceiling is not sure; without it, it is."""
+    """Of features that anyone can tell apart, one with a ceiling becomes as sure as that; without it, quite sure."""
     chance, last = np.random.default_rng(0), {}
     for ceiling in (0.75, 1.0):
-        model = made(teacher, learning_rate=0.01, ceiling=ceiling)
+        model = made(teacher, learning_rate=1e-3, ceiling=ceiling)
         sizes = [one.input_shape[1] for one in model.discriminators]
         real, fake = ([tf.constant(chance.normal(m, 0.3, (16, n)), tf.float32) for n in sizes] for m in (0.3, -0.3))
         for _ in range(25):
@@ -113,7 +113,8 @@ def test_a_discriminator_that_wins_waits(teacher):
             model._discriminate(real, fake)
         last[ceiling] = {name: float(metric.result()) for name, metric in model._logged.items()}
     assert last[0.75]["held"] == 1.0 and last[1.0]["held"] == 0.0
-    assert last[1.0]["real"] > 0.95 > last[0.75]["real"] and last[1.0]["fake"] < 0.05 < last[0.75]["fake"]
+    assert last[1.0]["real"] > 0.9 and last[1.0]["fake"] < 0.1
+    assert 0.75 < 0.5 * (last[0.75]["real"] + 1 - last[0.75]["fake"]) < 0.85  # it learns up to there and no further
 
 
 def test_the_network_passes_more_often_for_the_teacher(teacher, image_batches):

@@ -96,6 +96,8 @@ def test_schedule_of_the_paper():
     schedule = training.piecewise_schedule(0.1, steps=3000, drops=[140 / 300, 220 / 300, 260 / 300])
     found = [float(schedule(step)) for step in (0, 1399, 1401, 2199, 2201, 2599, 2601, 2999)]
     np.testing.assert_allclose(found, [0.1, 0.1, 0.01, 0.01, 0.001, 0.001, 1e-4, 1e-4], rtol=1e-5)
+    flat = training.piecewise_schedule(0.1, steps=10, drops=[])
+    assert [float(flat(step)) for step in (0, 10, 11)] == pytest.approx([0.1] * 3)
 
 
 def test_uniform_architecture():

@@ -73,18 +73,28 @@ def _of_modules(cost: Any, template: Architecture) -> Price:
     return of
 
 
-def _of_widths(cost: DifferentiableCost, template: Architecture) -> Price:
-    opened: dict[str, OpenWidth] = {}
+def opened(template: Architecture) -> tuple[list[Operation], list[str]]:
+    """The operations of a network whose choices are widths, with all of them open, and their names.
+
+    Args:
+      template: Names the family; its choices do not matter.
+    """
+    widths: dict[str, OpenWidth] = {}
 
     def choose(name: str, base: Any) -> OpenWidth:
-        return opened.setdefault(name, OpenWidth(name, base.base if isinstance(base, Width) else base))
+        return widths.setdefault(name, OpenWidth(name, base.base if isinstance(base, Width) else base))
 
-    opened_network = networks.construct(
+    network = networks.construct(
         template.network,
         choose,
         input_shape=template.input_shape,
         classes=template.classes,
         options=template.options,
     )
-    prices = prices_of_widths([cost], trace(opened_network), list(opened))
-    return lambda choices: float(prices(np.array([[choices[name] for name in opened]]))[0, 0])
+    return list(trace(network)), list(widths)
+
+
+def _of_widths(cost: DifferentiableCost, template: Architecture) -> Price:
+    operations, names = opened(template)
+    prices = prices_of_widths([cost], operations, names)
+    return lambda choices: float(prices(np.array([[choices[name] for name in names]]))[0, 0])

@@ -57,6 +57,31 @@ def flip(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tens
     return normalise(images), tf.where(mirrored[:, None, None], tf.reverse(labels, [2]), labels)
 
 
+def cutout(images: tf.Tensor, seed: tf.Tensor, *, size: int) -> tf.Tensor:
+    """Lays a square of middle grey on each image; its centre is any pixel, so that part of it may lie outside.
+
+    Source: DeVries & Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", 2017.
+
+    Args:
+      images: float [n, height, width, channels] in [-1, 1].
+      seed: int [2]; equal seeds give equal results.
+      size: Side of the square, pixels.
+
+    Returns:
+      As `images`.
+    """
+    shape = tf.shape(images)
+    numbers = tf.random.stateless_uniform([2, shape[0]], seed)
+
+    def covered(number: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
+        first = tf.cast(number * tf.cast(extent, tf.float32), tf.int32) - size // 2
+        places = tf.range(extent)[None, :]
+        return (places >= first[:, None]) & (places < first[:, None] + size)
+
+    square = covered(numbers[0], shape[1])[:, :, None] & covered(numbers[1], shape[2])[:, None, :]
+    return tf.where(square[..., None], tf.zeros((), images.dtype), images)
+
+
 def crop_and_flip(n: int | tf.Tensor, seed: tf.Tensor, *, padding: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The random numbers of `pad_crop_flip`: shifts down and right in [-padding, padding], and who is mirrored.
 

@@ -20,8 +20,8 @@ _MANIFEST = "dataset_info.json"
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 
 _HELP = (
-    f"Use the images that tfbnas carries (--data.name {QUICK}), or make the directory of CIFAR-10 with "
-    "tools/prepare_cifar10.py and give it (--data.name DIRECTORY)."
+    f"Use the images that tfbnas carries (--data.name {QUICK}), or make the directory of CIFAR-10 or CIFAR-100 with "
+    "tools/prepare_cifar.py and give it (--data.name DIRECTORY)."
 )
 _PREPARE_PART_LABELS = "python tools/prepare_part_labels.py DIRECTORY"
 

@@ -15,7 +15,7 @@ from tfbnas.errors import UserError
 from tfbnas.hints import has_type
 
 # Streams of random numbers that must not meet are folded apart by these.
-_ORDER, _CHANGES = 0, 1
+_ORDER, _CHANGES, _CUTOUT = 0, 1, 2
 
 AnySplit = TypeVar("AnySplit", bound="Split")
 
@@ -104,18 +104,36 @@ class Split(abc.ABC):
         """
         return self._epoch(epoch, batch_size, seed=seed, augment=augment, shuffle=shuffle).prefetch(4)
 
-    def epochs(self, batch_size: int, *, seed: int, augment: bool, start: int = 0) -> tf.data.Dataset:
+    def epochs(self, batch_size: int, *, seed: int, augment: bool, start: int = 0, cutout: int = 0) -> tf.data.Dataset:
         """Endless shuffled epochs from number `start` on.
 
         A run that was killed and goes on with `start=k` sees the batches which the undisturbed run sees after its
-        first k epochs. Arguments and errors as in `epoch`.
+        first k epochs. Other arguments and errors as in `epoch`.
+
+        Args:
+          cutout: Side in pixels of a grey square on each image, see `augment.cutout`. Default: 0, none.
+
+        Raises:
+          UserError: As in `epoch`; or `cutout` is larger than an image.
         """
         self._check(batch_size, True)
-        return (
-            tf.data.Dataset.counter(start)
-            .flat_map(lambda epoch: self._epoch(epoch, batch_size, seed=seed, augment=augment, shuffle=True))
-            .prefetch(4)
+        if cutout > min(self.image_shape[:2]):
+            raise UserError(
+                f"Expected `cutout` to be a side that fits on images of {self.image_shape[0]}x{self.image_shape[1]} "
+                f"pixels; half of their side is usual. Received: {cutout}."
+            )
+        batches = tf.data.Dataset.counter(start).flat_map(
+            lambda epoch: self._epoch(epoch, batch_size, seed=seed, augment=augment, shuffle=True)
         )
+        if cutout:
+            positions = tf.data.Dataset.counter(start * self.steps(batch_size))
+
+            def covered(position: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+                seeds = tf.random.fold_in(tf.stack([tf.constant(seed, tf.int64), position]), _CUTOUT)
+                return augmentation.cutout(batch[0], seeds, size=cutout), batch[1]
+
+            batches = tf.data.Dataset.zip((positions, batches)).map(covered)
+        return batches.prefetch(4)
 
     def images(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """`n` images (all, where there are fewer) out of the whole split, unchanged, in the order of the data.

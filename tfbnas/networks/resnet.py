@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from tfbnas.errors import UserError
+from tfbnas.hints import has_type
 from tfbnas.layers import BatchNormalization, Dense, FloatConv2D, blocks
 
 _LARGEST_CIFAR_FORM = 64
@@ -26,6 +29,7 @@ def resnet18(
     input_shape=(32, 32, 3),
     classes=10,
     base: int | None = None,
+    stages: Sequence[int] | None = None,
     binarisation: str = "zero_alpha",
     shortcuts: str = "block",
 ):
@@ -42,6 +46,7 @@ def resnet18(
       input_shape: Height, width, channels. Above 64 pixels the ImageNet form: 7x7 stem of stride 2, then a max pool.
       classes: Units of the last layer.
       base: Channels of the first stage. Default: 16 (the paper's CIFAR form, a quarter), 64 in the ImageNet form.
+      stages: Channels of each of the four stages, in place of `base`, with which they double from stage to stage.
       binarisation: "zero_alpha" ({0, alpha} activations, standardised kernels), "sign" (both -1 and +1), "rectified"
         (the same, with a learned scale for each convolution), or "float": full precision, with ReLU for the quantisers
         and float kernels under the same names. Default: "zero_alpha".
@@ -54,17 +59,19 @@ def resnet18(
     """
     large = input_shape[0] > _LARGEST_CIFAR_FORM
     base = base or (64 if large else 16)
+    stages = [base, 2 * base, 4 * base, 8 * base] if stages is None else list(stages)
+    if len(stages) != 4 or not all(has_type(count, int) and count > 0 for count in stages):
+        raise UserError(f"Expected `stages` to be four positive numbers of channels. Received: stages={stages!r}.")
     check_shortcuts(shortcuts)
     each = shortcuts == "convolution"
     quantize, convolution = blocks(binarisation)
     inputs = tf.keras.Input(input_shape)
-    stream = choose("stem", base)
+    stream = choose("stem", stages[0])
     x = FloatConv2D(stream, 7 if large else 3, 2 if large else 1, name="stem")(inputs)
     if large:
         x = tf.keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")(x)
     x = BatchNormalization(name="stem_bn")(x)
-    for stage in range(1, 5):
-        channels = base * 2 ** (stage - 1)
+    for stage, channels in enumerate(stages, start=1):
         for block in (1, 2):
             scope = f"stage{stage}_block{block}"
             downsample = stage > 1 and block == 1

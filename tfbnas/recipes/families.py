@@ -73,6 +73,8 @@ class ResNet18Settings(NetworkSettings):
 
     Attributes:
       base: Channels of the first stage; null for 16, above 64 pixels 64.
+      stages: Channels of each of the four stages, for instance [64, 64, 128, 256]; null for base, doubled from stage to
+        stage.
       binarisation: zero_alpha ({0, alpha} activations, standardised kernels), sign (both -1 and +1), rectified (sign
         with a learned scale for each convolution), or float.
       shortcuts: Around what a shortcut leads: block (of two convolutions, as published) or convolution (each, as in
@@ -81,6 +83,7 @@ class ResNet18Settings(NetworkSettings):
 
     family: str = "resnet18"
     base: int | None = None
+    stages: list[int] | None = None
     binarisation: AnyBinarisation = "zero_alpha"
     shortcuts: Shortcuts | None = None
 

@@ -85,6 +85,8 @@ class TrainSettings(WeightSettings):
       batch_size: Images per step.
       schedule: cosine (to zero), or steps (divided by ten at each of `drops`).
       drops: Fractions of the epochs at which the learning rate drops, for `steps`.
+      label_smoothing: Share of each label that is divided among all classes; 0 for none.
+      cutout: Side in pixels of the grey square that hides a part of each training image; 0 for none.
       full_precision_epochs: Epochs of the same network in full precision, from whose weights the binary one starts;
         0 for none.
       teacher: What the network follows beside the labels: full_precision, the same network, which is trained first (for
@@ -100,6 +102,8 @@ class TrainSettings(WeightSettings):
     batch_size: int = 128
     schedule: Literal["cosine", "steps"] = "cosine"
     drops: list[float] = field(default_factory=lambda: [140 / 300, 220 / 300, 260 / 300])
+    label_smoothing: float = 0.0
+    cutout: int = 0
     full_precision_epochs: int = 0
     teacher: str | None = None
     follows: Literal["logits", "features", "discriminators"] = "logits"
@@ -112,6 +116,8 @@ class TrainSettings(WeightSettings):
         self.check_updates("train", self.epochs)
         counts = {name: getattr(self, name) for name in ("full_precision_epochs", "normalization_epochs")}
         require_range("train", 0, None, **counts)
+        require_range("train", 0, 0.99, label_smoothing=self.label_smoothing)
+        require_range("train", 0, None, cutout=self.cutout)
         most = 1 if self.follows == "logits" else None
         require_range("train", 0, most, teacher_weight=self.teacher_weight)
         if self.teacher is not None and self.teacher != FULL_PRECISION and not Path(self.teacher).exists():

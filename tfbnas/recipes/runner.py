@@ -21,7 +21,7 @@ from tfbnas.recipes.options import DataSettings
 from tfbnas.recipes.pricing import budgets, measuring
 from tfbnas.recipes.searching import check_feasible, search_stage, searched_task, warn
 from tfbnas.recipes.settings import Command
-from tfbnas.recipes.training import train_stage
+from tfbnas.recipes.training import batches_of, train_stage
 from tfbnas.results import SearchResult, TrainingResult
 from tfbnas.run import STAGES, RunDirectory
 from tfbnas.search.registry import Method
@@ -52,7 +52,7 @@ def run(command: Command[Any], method: Method) -> None:
         template = whole(method, settings, images)
         if settings.search is None:
             data.check_network(networks.build(template), images)
-            images.train.steps(settings.train.batch_size)
+            batches_of(images, settings.train, seed=settings.seed)
         else:
             check_feasible(method, template, images, settings)
             int8.check(template, settings)

@@ -21,7 +21,7 @@ from tfbnas.serialization import load_yaml, plain
 
 # Names that the command line or a settings file uses beside the settings.
 OPTIONS = {
-    "preset": ("NAME", "Settings to start from, one of: {presets}. (default: quick)"),
+    "preset": ("NAME", "Settings to start from, one of: {presets}. (default: the first of them)"),
     "config": ("FILE", "YAML file of settings that replace those of the preset; RUN/settings.yaml repeats a run."),
     "run_dir": ("DIR", "Run directory; an existing one goes on. (default: runs/RECIPE/PRESET-DATE-TIME)"),
 }
@@ -183,6 +183,16 @@ class Schema:
 
     def _refuse(self, key: str, given: Given) -> NoReturn:
         raise UserError(f"Expected {given.name} to be {type_text(self.leaves[key].type)}. Received: {given.value!r}.")
+
+
+_SCHEMAS: dict[type, Schema] = {}
+
+
+def schema_of(settings_class: type) -> Schema:
+    """The schema of a dataclass, made once: a sweep reads the settings of each of its trials."""
+    if settings_class not in _SCHEMAS:
+        _SCHEMAS[settings_class] = Schema(settings_class)
+    return _SCHEMAS[settings_class]
 
 
 class _Leaf(typing.NamedTuple):

@@ -19,7 +19,7 @@ from tfbnas.errors import UserError
 from tfbnas.recipes.context import Context, say
 from tfbnas.recipes.pricing import budgets, measuring
 from tfbnas.recipes.stages import fitted, stage
-from tfbnas.recipes.training import Training, Weights
+from tfbnas.recipes.training import Training, Weights, batches_of
 from tfbnas.results import Limited, SearchResult
 from tfbnas.search.base import Search
 from tfbnas.search.doubt import doubt
@@ -42,7 +42,7 @@ def check_feasible(method: Method, template: Architecture, images: ImageData, se
     """
     method.search.check_costs(list(budgets(settings.budget, lambda model: float).values()))
     check_network(networks.build(template), images)
-    images.train.steps(settings.train.batch_size)
+    batches_of(images, settings.train, seed=settings.seed)
     for part in parts(method, images, settings.seed):
         if part is not None:
             part.steps(settings.search.batch_size)
@@ -156,7 +156,8 @@ def searched_task(context: Context, found: Architecture) -> Training:
     whose settings have `normalization_epochs`, likewise, and it trains those of batch normalisation alone, for so many
     epochs.
     """
-    label = context.template.network if context.settings.search is None else context.method.label
+    own = getattr(context.settings.search, "label", None)
+    label = own or (context.template.network if context.settings.search is None else context.method.label)
     task = Training("searched", label, "searched", 0, lambda: found)
     if getattr(context.settings.search, "fine_tune", False):
         settings = replace(context.settings.train, full_precision_epochs=0)

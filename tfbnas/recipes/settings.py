@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
 from tfbnas.errors import UserError, nearest
-from tfbnas.recipes.schema import OPTIONS, Given, Schema
+from tfbnas.recipes.schema import OPTIONS, Given, Schema, schema_of
 from tfbnas.run import SETTINGS
 from tfbnas.serialization import dump_yaml, load_yaml, plain
 
@@ -147,14 +147,14 @@ def parse(
       SystemExit: After `--help` and `--print_config`.
     """
     recipe = program.split()[-1].split(".")[-1]
-    schema = Schema(settings_class)
+    schema = schema_of(settings_class)
     options, arguments, flags = _tokens(argv, schema)
     try:
         preset, given = _base(schema, recipe, options, presets)
     except UserError:
         if "help" not in flags:
             raise
-        preset, given = DEFAULT_PRESET, {}
+        preset, given = next(iter(presets)), {}
     if "help" in flags:
         print(schema.help(given, program, description, list(presets)), end="")
         sys.exit(0)
@@ -178,7 +178,7 @@ def _base(
     if not preset and not config and run_dir and (Path(run_dir) / SETTINGS).exists():
         config = str(Path(run_dir) / SETTINGS)
     named, configured = schema.read(config, recipe) if config else (None, {})
-    name = preset or named or DEFAULT_PRESET
+    name = preset or named or next(iter(presets))
     if name not in presets:
         where = f"`preset` in {config}" if named and not preset else "`--preset`"
         raise UserError(

@@ -133,7 +133,7 @@ def _train(context: Context, task: Training) -> TrainingResult:
             start = lambda: _full_precision_weights(context, task, architecture, network)  # noqa: E731
 
         def fit(done: int, callbacks: list[tf.keras.callbacks.Callback]) -> None:
-            batches = images.train.epochs(settings.batch_size, seed=context.settings.seed, augment=True, start=done)
+            batches = batches_of(images, settings, seed=context.settings.seed, start=done)
             fit_model.fit(
                 context.devices.fitting(batches),
                 epochs=settings.epochs,
@@ -163,6 +163,21 @@ def _train(context: Context, task: Training) -> TrainingResult:
         ).to_dict()
 
     return TrainingResult.from_dict(stage(context, task.stage, work), place=f"stage {task.stage}")
+
+
+def batches_of(images: ImageData, settings: TrainSettings, *, seed: int, start: int = 0) -> tf.data.Dataset:
+    """The endless batches of a training.
+
+    Args:
+      images: The data set.
+      settings: Of the training.
+      seed: Of order and augmentation.
+      start: Epochs that are done. Default: 0.
+
+    Raises:
+      UserError: The data set has fewer images than a batch, or smaller ones than the settings need.
+    """
+    return images.train.epochs(settings.batch_size, seed=seed, augment=True, start=start, cutout=settings.cutout)
 
 
 def tested(network: tf.keras.Model, images: ImageData) -> dict[str, Any]:
@@ -201,7 +216,8 @@ def _built(
         model = trainer(network) if trainer else network
         steps = context.images.train.steps(settings.batch_size)
         rates = training.learning_rates(settings, steps * settings.epochs)
-        optimizer = training.compile_with(model, training.weight_optimizer(settings, rates, network, epoch_steps=steps))
+        optimizer = training.weight_optimizer(settings, rates, network, epoch_steps=steps)
+        training.compile_with(model, optimizer, label_smoothing=settings.label_smoothing)
     # The layers, not the model: that would bring its metrics along.
     held = {"layers": network.layers, "optimizer": optimizer, **getattr(model, "tracked", dict)()}
     return network, model, Checkpoints(context.run.checkpoints(task.stage), **held)

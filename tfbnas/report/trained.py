@@ -114,11 +114,12 @@ class Gain:
 
 def interval(found: Difference) -> str:
     """The 95 % interval of a difference, and what it says."""
-    ends = " to ".join(_signed(100 * end) for end in (found.low, found.high))
+    ends = " to ".join(signed(100 * end) for end in (found.low, found.high))
     return f"95 % interval {ends}: {found.verdict}"
 
 
-def _signed(points: float) -> str:
+def signed(points: float) -> str:
+    """Percentage points with their sign."""
     return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 

@@ -35,7 +35,7 @@ from tfbnas.costs import Budget, trace
 from tfbnas.layers.resizing import resize
 from tfbnas.layers.width import OpenWidth
 from tfbnas.networks import construct
-from tfbnas.search import dms_widths, logistic
+from tfbnas.search import dms_widths, logistic, width_times
 from tfbnas.search.base import Search
 from tfbnas.search.batches import WEIGHTS, alternating, steps_of
 from tfbnas.search.closing_widths import ClosedWidths, ClosingWidths, channels_of
@@ -114,8 +114,8 @@ class DMS(Search):
             name: tf.keras.metrics.Mean(name) for name in ("loss", "accuracy", "validation_loss", "validation_accuracy")
         }
         self.cluster(0, fresh=True)
-        table = dms_widths.table(self.budgets, own)
-        prices, times = dms_widths.prices_and_times(self.budgets, table, self.operations, list(widths))
+        table = width_times.table(self.budgets, own.fast_on)
+        prices, times = width_times.prices_and_times(self.budgets, table, self.operations, list(widths))
         self._closing = ClosingWidths(
             prices,
             np.array([one.limit for one in self.budgets]),

@@ -9,9 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfbnas.architecture import Architecture
-from tfbnas.costs import Budget, DifferentiableCost, Latency, Operation
-from tfbnas.costs.closed import prices_of_widths
-from tfbnas.costs.operators import operator
+from tfbnas.costs import Budget, DifferentiableCost, Operation
 from tfbnas.errors import UserError
 from tfbnas.layers import OpenWidth
 from tfbnas.networks import choices
@@ -92,32 +90,6 @@ def width_of(network: str, name: str, default: object) -> Width:
             f"of the kind {type(kind).__name__}."
         )
     return kind
-
-
-def table(budgets: Sequence[Budget], settings: Settings) -> Latency | None:
-    """The latency table by which widths are delivered: that of the first latency budget, else the settings'."""
-    if settings.fast_on is None:
-        return None
-    own = next((budget.cost for budget in budgets if isinstance(budget.cost, Latency)), None)
-    return own or Latency(settings.fast_on)
-
-
-def prices_and_times(
-    budgets: Sequence[Budget], found: Latency | None, operations: Sequence[Operation], names: Sequence[str]
-) -> tuple[Prices, Prices | None]:
-    """What `closing_widths` takes as prices and as times, out of one function; it is made when it is first asked.
-
-    There are no times without a table, or where it does not know all of the layers.
-    """
-    costs: list[Any] = [budget.cost for budget in budgets]
-    keys = {operator(operation) for operation in operations} - {None}
-    if found is None or not keys <= set(found.table["operators"]):
-        return prices_of_widths(costs, operations, names), None
-    if costs == [found]:
-        own = prices_of_widths(costs, operations, names)
-        return own, own
-    both = prices_of_widths([*costs, found], operations, names)
-    return lambda rows: both(rows)[:, :-1], lambda rows: both(rows)[:, -1:]
 
 
 def delivered(times: Prices, base: np.ndarray, settings: Settings) -> tf.Tensor:

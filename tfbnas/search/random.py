@@ -2,12 +2,14 @@
 
 Source: Li & Talwalkar, "Random Search and Reproducibility for Neural Architecture Search", UAI 2019, without its weight
 sharing. Candidates are drawn uniformly, within the budgets and above a share of the first one. Each is trained briefly
-on one half of the training images. The best one on the other half is the result.
+on one half of the training images. The best one on the other half is the result. Widths that were drawn become widths
+that kernels like (ours, see `closing_widths`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,14 @@ import tensorflow as tf
 
 from tfbnas import networks, training
 from tfbnas.architecture import Architecture
-from tfbnas.costs.closed import price
+from tfbnas.costs import DifferentiableCost
+from tfbnas.costs.closed import opened, price
 from tfbnas.errors import UserError
 from tfbnas.networks.choices import Width, as_number
+from tfbnas.search import width_times
 from tfbnas.search.base import Search
 from tfbnas.search.batches import epochs_of, steps_of
+from tfbnas.search.closing_widths import Faster, fits
 from tfbnas.search.random_settings import Settings
 
 
@@ -42,12 +47,16 @@ class Random(Search):
     def _drawn(self) -> Iterator[Architecture]:
         own, chance, found, costs = self.settings, np.random.default_rng(self.seed), set[str](), []
         prices = [price(budget.cost, self.template) for budget in self.budgets]
+        liked = self._liked()
         for drawn in filter(None, (networks.draw(self.template, chance) for _ in range(own.draws))):
             costs.append([of(drawn.choices) for of in prices])
             fits = all(cost <= budget.limit for cost, budget in zip(costs[-1], self.budgets, strict=True))
-            if fits and costs[-1][0] >= own.least_share * self.budget.limit and drawn.id not in found:
-                found.add(drawn.id)
-                yield drawn
+            if fits and costs[-1][0] >= own.least_share * self.budget.limit:
+                candidate = liked(drawn)
+                if candidate.id in found:
+                    continue
+                found.add(candidate.id)
+                yield candidate
                 if len(found) == own.candidates:
                     return
         unit, first = self.budget.cost.unit, [cost[0] for cost in costs] or [0.0]
@@ -56,6 +65,26 @@ class Random(Search):
             f"{own.least_share:g} of {self.budget.limit:g} {unit}. Received: {len(found)} of {len(costs)} drawn, which "
             f"take {min(first):.4g} to {max(first):.4g} {unit}; change the budget, `least_share` or `draws`."
         )
+
+    def _liked(self) -> Callable[[Architecture], Architecture]:
+        """From a network that was drawn to the one with widths that kernels like, within the budgets."""
+        kinds = networks.choices(self.template).values()
+        costs_are_known = all(isinstance(budget.cost, DifferentiableCost) for budget in self.budgets)
+        found = width_times.table(self.budgets, self.settings.fast_on)
+        if found is None or not costs_are_known or not all(isinstance(kind, Width) for kind in kinds):
+            return lambda drawn: drawn
+        operations, names = opened(self.template)
+        prices, times = width_times.prices_and_times(self.budgets, found, operations, names)
+        if times is None:
+            return lambda drawn: drawn
+        faster, limits = Faster(times), np.array([budget.limit for budget in self.budgets])
+
+        def of(drawn: Architecture) -> Architecture:
+            row = np.array([[drawn.choices[name] for name in names]])
+            (wider,) = faster.widened(row, lambda rows: fits(prices(rows), limits))
+            return replace(drawn, choices={**drawn.choices, **dict(zip(names, wider.tolist(), strict=True))})
+
+        return of
 
     @property
     def epochs(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tfbnas.errors import require_positive, require_range
+from tfbnas.shipped_tables import table_file
 from tfbnas.weight_settings import WeightSettings
 
 
@@ -20,6 +21,9 @@ class Settings(WeightSettings):
       least_share: Part of the budget that a candidate takes at least, so that candidates compare.
       draws: Architectures drawn at most to find the candidates.
       batch_size: Images per step.
+      fast_on: Latency table by which candidates get widths that kernels like: of the number drawn and the next
+        multiples of 8 and of 32 the fastest, within the budgets. A latency budget's own table comes first. null:
+        candidates are as they were drawn.
     """
 
     candidates: int = 8
@@ -27,6 +31,7 @@ class Settings(WeightSettings):
     least_share: float = 0.9
     draws: int = 5_000
     batch_size: int = 128
+    fast_on: str | None = "raspberry_pi_4b"
 
     def check(self, group: str = "search") -> None:
         """Refuses values out of range.
@@ -41,3 +46,5 @@ class Settings(WeightSettings):
         require_positive(group, **{name: getattr(self, name) for name in names})
         require_range(group, 0, 1, least_share=self.least_share)
         self.check_updates(group, self.epochs)
+        if self.fast_on is not None:
+            table_file(self.fast_on, argument=f"{group}.fast_on" if group else "fast_on")

@@ -33,7 +33,7 @@ from tfbnas.errors import UserError
 from tfbnas.layers.resizing import resize
 from tfbnas.layers.width import OpenWidth
 from tfbnas.networks.cutting import cut
-from tfbnas.search import dms_widths
+from tfbnas.search import dms_widths, rbcn_filters
 from tfbnas.search.base import Search
 from tfbnas.search.batches import steps_of
 from tfbnas.search.closing_widths import close
@@ -221,8 +221,10 @@ class RBCNPruning(Search):
         text = f"The network uses {100 * self._share:.1f} % of its budget: "
         if self._is_cut:
             return text + "a channel more in any width would exceed it."
-        return text + (
-            "more masks fell to zero than had to. A lower `sparsity_rate`, or more epochs, weighs more finely."
+        if self.settings.criterion == "magnitude":
+            return text + "the largest of the filters that went would exceed it."
+        return (
+            text + "more masks fell to zero than had to. A lower `sparsity_rate`, or more epochs, weighs more finely."
         )
 
     def costs(self) -> list[float]:
@@ -281,26 +283,26 @@ class RBCNPruning(Search):
         }
 
     def begin(self) -> None:
-        """Begins the pruning: the network as it is becomes the baseline, and the masks spread around 1."""
+        """Begins the pruning: the network as it is becomes the baseline, and the masks spread around 1.
+
+        With `criterion="magnitude"` all that has to go goes now, and the masks rest.
+        """
+        own = self.settings
         training.set_weights(self.baseline, training.weights(self.network))
-        noise = tf.random.stateless_normal(self.masks.values.shape, [self.seed, 16])
-        self.masks.values.assign(tf.nn.relu(1.0 + self.settings.initial_spread * noise))
+        if own.criterion == "magnitude":
+            scales = rbcn_filters.scales(self.network, self._widths)
+            masks = rbcn_filters.largest_within(scales, self._prices, self._limits, own.least_share)
+        else:
+            noise = tf.random.stateless_normal(self.masks.values.shape, [self.seed, 16])
+            masks = tf.nn.relu(1.0 + own.initial_spread * noise)
+        self.masks.values.assign(masks)
         self.masks.restart()
         self.begun.assign(True)
 
     def price(self) -> None:
         """What a channel of each width costs now beside the others, for its share of lambda; on average 1."""
         counts = self.counts().numpy().astype(int)
-        around = np.maximum(1, counts // 4)
-        narrower, wider = np.maximum(1, counts - around), np.minimum(counts + around, self.base)
-        rows = np.repeat(counts[None], 2 * len(counts), axis=0)
-        for index in range(len(counts)):
-            rows[2 * index, index], rows[2 * index + 1, index] = wider[index], narrower[index]
-        costs = self._prices(rows)
-        tightest = int(np.argmax(self._prices(counts[None])[0] / self._limits))
-        apart = (costs[::2, tightest] - costs[1::2, tightest]) / np.maximum(wider - narrower, 1)
-        mean = float(np.average(apart, weights=counts))
-        self.shares.assign(np.clip(apart / mean, 0.5, 2.0) if mean > 0 else np.ones(len(counts)))
+        self.shares.assign(rbcn_filters.shares(self._prices, counts, self.base, self._limits))
 
     def train_step(self, data):
         """One batch `(images, labels)`: updates the weights; behind the warm-up, the discriminator and the masks."""
@@ -321,8 +323,9 @@ class RBCNPruning(Search):
         variables = self.network.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(total, variables), variables, strict=True))
         verdicts = tf.cond(active, lambda: self._discriminate(real, logits), lambda: (0.5, 0.5))
-        is_due = tf.logical_and(active, number % self.settings.mask_interval == 0)
-        tf.cond(is_due, lambda: self._step(images, real), lambda: None)
+        if self.settings.criterion == "masks":
+            is_due = tf.logical_and(active, number % self.settings.mask_interval == 0)
+            tf.cond(is_due, lambda: self._step(images, real), lambda: None)
         accuracy = tf.reduce_mean(tf.keras.metrics.sparse_categorical_accuracy(labels, logits))
         values = (loss, accuracy, tf.where(active, _data_loss(real, logits), 0.0), *verdicts)
         for name, value in zip(_MEANS, values, strict=True):

@@ -24,6 +24,8 @@ class Settings(WeightSettings):
         (of a Keras file: its own).
       schedule: steps (divided by ten at each of `drops`), or cosine (to zero), of the weights' learning rate.
       drops: Fractions of the epochs at which the learning rates drop, for `steps`; that of the masks drops, too.
+      criterion: By what filters go: masks, which are learned, or magnitude, the control: those whose batch
+        normalisation has the smallest scales, all at once when the warm-up ends. What else is learned is the same.
       mask_interval: Steps of the weights between two of the masks.
       architecture_learning_rate: Of the masks (FISTA).
       initial_spread: Standard deviation of the masks around 1 when pruning begins.
@@ -50,6 +52,7 @@ class Settings(WeightSettings):
     learning_rate: float = 0.05
     schedule: Literal["cosine", "steps"] = "cosine"
     drops: list[float] = field(default_factory=lambda: [0.5, 0.8])
+    criterion: Literal["masks", "magnitude"] = "masks"
     mask_interval: int = 4
     architecture_learning_rate: float = 1.0
     initial_spread: float = 0.05
@@ -64,6 +67,11 @@ class Settings(WeightSettings):
     discriminator_units: int = 64
     discriminator_learning_rate: float = 1e-3
     fine_tune: bool = True
+
+    @property
+    def label(self) -> str | None:
+        """What the network found is called in tables, if not by the method's name."""
+        return "magnitude pruning" if self.criterion == "magnitude" else None
 
     def absolute(self) -> Settings:
         """With the path of the run directory from the root."""

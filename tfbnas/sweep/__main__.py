@@ -1,4 +1,4 @@
-"""Command line of a sweep: `python -m tfbnas.sweep RECIPE --budgets ...`."""
+"""Command line of a sweep: `python -m tfbnas.sweep RECIPE ...`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from typing import Any
 from tfbnas.errors import UserError
 from tfbnas.files import write_text
 from tfbnas.quiet import captured, import_tensorflow
-from tfbnas.report.values import mib, percent
 from tfbnas.run import SETTINGS, RunDirectory, differences
 from tfbnas.serialization import dump_yaml, load_yaml, plain
-from tfbnas.sweep import options, page, results
+from tfbnas.sweep import options, page, results, rows
 from tfbnas.sweep.options import Sweep
 from tfbnas.sweep.progress import Progress
 from tfbnas.sweep.trial import Runner
-from tfbnas.tables import table
 
 _POLL = 0.3  # seconds
 _LONGEST_WAIT = 600.0  # seconds of a worker for its chief
@@ -202,24 +200,13 @@ def raise_first(sweep: Sweep, errors: Sequence[BaseException]) -> None:
 
 def summarise(sweep: Sweep, content: Mapping[str, Any]) -> int:
     """Prints the results as a table; the number of failed trials."""
-    accuracies = {"accuracy": "test accuracy"}
-    if content["front_by"] != "accuracy":
-        accuracies[content["front_by"]] = "held-out images"  # what the front was chosen by
-    rows = [("network", content["unit"], *accuracies.values(), "memory", "")]
-    for row in [*content["trials"], *content["baselines"]]:
-        if row["cost"] is not None and row["accuracy"] is not None:
-            front = "on the front" if row.get("name") in content["front"] else ""
-            shown = (f"{percent(row[name])} %" if row[name] is not None else "" for name in accuracies)
-            about = (f"{row['cost']:.4g}", *shown, f"{mib(row['memory'])} MiB", front)
-            rows.append((row.get("name") or row["label"], *about))
-    print(table(rows, f"<>{'>' * len(accuracies)}><"))
+    print("\n\n".join(table.text for table in (rows.networks(content), rows.differences(content)) if table.rows))
     failed = [row["name"] for row in content["trials"] if row["status"] == "failed"]
     if failed:
         print(f"\n{len(failed)} of {len(sweep.trials)} trials failed: {', '.join(failed)}")
         print(f"to try again: {sweep.again}")
-    print(
-        f"\nmodels of the front: {sweep.run_dir / results.FRONT}\nreport: {sweep.run_dir / page.PAGE}\n{sweep.run_dir}"
-    )
+    models = "models of the front" if len(sweep.points) > 1 else "models"
+    print(f"\n{models}: {sweep.run_dir / results.FRONT}\nreport: {sweep.run_dir / page.PAGE}\n{sweep.run_dir}")
     return len(failed)
 
 

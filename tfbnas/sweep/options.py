@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import os
 import re
 import shlex
@@ -16,13 +14,18 @@ from typing import Any
 
 from tfbnas.errors import UserError
 from tfbnas.recipes.settings import default_run_dir
+from tfbnas.sweep import axes
 from tfbnas.sweep import recipe as recipes
-from tfbnas.sweep.recipe import PENALTY_WEIGHT, Recipe
+from tfbnas.sweep.grid import Point, Trial, grid
+from tfbnas.sweep.recipe import Recipe
 
 PROGRAM = "python -m tfbnas.sweep"
 OPTIONS = {
-    "budgets": ("NUMBER", "Limits of the cost, in the unit of the recipe's budget."),
+    "budgets": ("NUMBER", "Limits of the cost, in the unit of the recipe's budget. (default: the recipe's own)"),
     "penalty-weights": ("NUMBER", "Values of budget.penalty_weight. (default: the recipe's own)"),
+    "seeds": ("INTEGER", "Values of seed: every point is run once with each. (default: the recipe's own)"),
+    "vary": ("SETTING VALUE", "Values of any setting of the recipe. Given several times, all are combined."),
+    "case": ("NAME SETTING=VALUE", "Settings that have these values together, under a name. Given once for each case."),
     "workers": ("N", "Trials that run at once on this machine. (default: 1)"),
     "run_dir": (
         "DIR",
@@ -32,29 +35,9 @@ OPTIONS = {
     "worker": ("HOST:PORT", "Run trials for the chief at that address; --run_dir lies on storage that all share."),
 }
 HELD_OUT = "data.held_out"
-_MANY = ("budgets", "penalty-weights")
+_MANY = ("budgets", "penalty-weights", "seeds", "vary", "case")
+_REPEATED = ("vary", "case")
 _ENVIRONMENT = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One point of the grid.
-
-    Attributes:
-      name: Of its run directory.
-      budget: Limit of the cost, in the unit of the recipe's budget.
-      penalty_weight: Weight of exceeding it.
-      options: Settings that are its own, with their values.
-    """
-
-    name: str
-    budget: float
-    penalty_weight: float
-    options: Mapping[str, Any]
-
-    def arguments(self) -> list[str]:
-        """The settings that are its own, as options of a command line."""
-        return [text for key, value in self.options.items() for text in (f"--{key}", json.dumps(value))]
 
 
 @dataclass(frozen=True)
@@ -65,8 +48,8 @@ class Sweep:
       recipe: The recipe to run.
       preset: Its preset.
       settings: The recipe's complete settings, of which each trial changes a few.
-      trials: The grid; the first one trains the networks that are the same in all trials.
-      unit: Of the budgets, in words.
+      trials: The grid, in the order in which it is run.
+      unit: Of the budgets, in words; "" for a recipe without a budget.
       run_dir: The sweep's directory.
       workers: Trials at once in this process.
       role: "alone", "chief" or "worker".
@@ -88,12 +71,22 @@ class Sweep:
     again: str
 
     def to_dict(self) -> dict[str, Any]:
-        """What decides the sweep's results, as JSON values: the content of its settings.yaml."""
+        """What decides the sweep's results, as JSON values: the content of its settings.yaml.
+
+        The seeds are not in it: a sweep goes on with further ones.
+        """
+        points = self.points
         grid = {
-            "budgets": list(dict.fromkeys(trial.budget for trial in self.trials)),
-            "penalty_weights": list(dict.fromkeys(trial.penalty_weight for trial in self.trials)),
+            "budgets": list(dict.fromkeys(point.budget for point in points)),
+            "penalty_weights": list(dict.fromkeys(point.penalty_weight for point in points)),
+            "points": [point.name for point in points],
         }
         return {"sweep": {"recipe": self.recipe.module, **grid}, "recipe": self.settings}
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """The points of the grid, each once."""
+        return tuple({trial.point.name: trial.point for trial in self.trials}.values())
 
     def path(self, trial: Trial) -> Path:
         """The trial's run directory."""
@@ -104,11 +97,15 @@ def help_text() -> str:
     """The text of `--help`."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        usage=f"{PROGRAM} RECIPE --budgets B [B ...] [--penalty-weights W [W ...]] [--workers N] [--run_dir DIR] "
-        "[--chief HOST:PORT | --worker HOST:PORT] [--any.setting VALUE ...]",
-        description="Runs a recipe once for each budget and penalty weight, and shows the front of cost and accuracy "
-        "in DIR/sweep.html.\nA tenth of the training images is held out and chooses the front, unless --data.held_out "
-        "says otherwise.\nThe same command goes on after an interruption; failed trials are tried again.",
+        usage=f"{PROGRAM} RECIPE [--budgets B [B ...]] [--seeds N [N ...]] [--vary SETTING VALUE [VALUE ...]]... "
+        "[--case NAME [SETTING=VALUE ...]]... [--penalty-weights W [W ...]] [--workers N] [--run_dir DIR] "
+        "[--chief HOST:PORT | --worker HOST:PORT] "
+        "[--any.setting VALUE ...]",
+        description="Runs a recipe once for each combination of budgets, penalty weights, varied settings, cases and "
+        "seeds.\nDIR/sweep.html has the means over the seeds, what is better with its interval, and the front of cost "
+        "and accuracy.\nA tenth of the training images is held out and chooses the front, unless --data.held_out says "
+        "otherwise.\nThe same command goes on after an interruption, also with further seeds; failed trials are tried "
+        "again.",
         epilog="All other options are the recipe's: --preset, --config and its settings; "
         "python -m tfbnas.recipes.RECIPE --help lists them.\nOn several machines, with the same directory on shared "
         "storage: the same command with --chief on one, with\n--worker on the others. KerasTuner's own variables "
@@ -135,21 +132,15 @@ def parse(argv: Sequence[str]) -> Sweep:
             f"Received: {argv[0] if argv else 'nothing'}."
         )
     recipe = recipes.load(argv[0])
-    own, passed = _split(argv[1:], recipe)
-    budgets = _numbers("budgets", own.get("budgets", []), above=0)
+    own, repeated, passed = _split(argv[1:], recipe)
+    once = (own.get("budgets"), own.get("penalty-weights"), own.get("seeds"))
+    texts = axes.Texts(*once, repeated["vary"], repeated["case"])
     workers = _workers(own.get("workers", ["1"])[0])
     role, address = _role({name: own[name][0] for name in ("chief", "worker") if name in own})
-    passed = [*_held_out(recipe.parse(passed, checked=False).settings, passed), *passed]
+    if HELD_OUT not in texts.settings:
+        passed = [*_held_out(recipe.parse(passed, checked=False).settings, passed), *passed]
     command = recipe.parse(passed, checked=False)
-    option = recipes.limit_option(command.settings)
-    for name in (option, PENALTY_WEIGHT):
-        if any(token.partition("=")[0] == f"--{name}" for token in passed):
-            raise UserError(f"`--{name}` is what the sweep varies: give its values after --{_instead(name)}.")
-    texts = own.get("penalty-weights") or [str(command.settings.budget.penalty_weight)]
-    weights = _numbers("penalty-weights", texts, least=0)
-    trials = _grid(budgets, weights, option, recipes.without_common(command.settings))
-    for trial in trials:
-        recipe.parse([*passed, *trial.arguments()])
+    trials = grid(recipe, passed, axes.read(texts, recipe, passed))
     if role == "worker" and "run_dir" not in own:
         raise UserError("Expected `--run_dir` of a worker to be the chief's, on shared storage. Received: none.")
     run_dir = Path(own["run_dir"][0]) if "run_dir" in own else default_run_dir(f"sweep-{recipe.name}", command.preset)
@@ -161,7 +152,7 @@ def parse(argv: Sequence[str]) -> Sweep:
         preset=command.preset,
         settings=command.to_dict(),
         trials=tuple(trials),
-        unit=command.settings.budget.unit,
+        unit=getattr(getattr(command.settings, "budget", None), "unit", ""),
         run_dir=run_dir,
         workers=workers,
         role=role,
@@ -180,13 +171,10 @@ def _held_out(settings: Any, passed: Sequence[str]) -> list[str]:
     return [f"--{HELD_OUT}", "0.1"]
 
 
-def _instead(option: str) -> str:
-    return "penalty-weights" if option == PENALTY_WEIGHT else "budgets"
-
-
-def _split(tokens: Sequence[str], recipe: Recipe) -> tuple[dict[str, list[str]], list[str]]:
-    """The sweep's own options with their texts, and the tokens that are the recipe's."""
+def _split(tokens: Sequence[str], recipe: Recipe) -> tuple[dict[str, list[str]], dict[str, list[list[str]]], list[str]]:
+    """The sweep's own options with their texts, those that may be repeated, and the tokens that are the recipe's."""
     rest, own, passed = list(tokens), dict[str, list[str]](), list[str]()
+    repeated: dict[str, list[list[str]]] = {name: [] for name in _REPEATED}
     while rest:
         token = rest.pop(0)
         name, equals, text = token.removeprefix("--").partition("=")
@@ -205,26 +193,11 @@ def _split(tokens: Sequence[str], recipe: Recipe) -> tuple[dict[str, list[str]],
             wanted = "values" if name in _MANY else "one value"
             twice = "it twice" if name in own else " ".join(values) or "nothing"
             raise UserError(f"Expected {wanted} after --{name}, once. Received: {twice}.")
-        own[name] = values
-    return own, passed
-
-
-def _numbers(name: str, texts: Sequence[str], *, above: float | None = None, least: float = 0.0) -> list[float]:
-    wanted = "positive numbers" if above is not None else f"numbers of at least {least:g}"
-    if not texts:
-        raise UserError(f"Expected {wanted} after `--{name}`. Received: none.")
-    values = []
-    for text in texts:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value) or value < least or (above is not None and value <= above):
-            raise UserError(f"Expected {wanted} after `--{name}`. Received: {text}.")
-        if value in values:
-            raise UserError(f"Expected different numbers after `--{name}`. Received: {text} twice.")
-        values.append(value)
-    return values
+        if name in repeated:
+            repeated[name].append(values)
+        else:
+            own[name] = values
+    return own, repeated, passed
 
 
 def _workers(text: str) -> int:
@@ -251,13 +224,3 @@ def _role(given: Mapping[str, str]) -> tuple[str, tuple[str, str]]:
         raise UserError(f"Expected the environment variable {missing[0]} beside KERASTUNER_ORACLE_IP. Received: none.")
     role = "chief" if "chief" in os.environ["KERASTUNER_TUNER_ID"] else "worker"
     return role, (os.environ["KERASTUNER_ORACLE_IP"], os.environ["KERASTUNER_ORACLE_PORT"])
-
-
-def _grid(budgets: Sequence[float], weights: Sequence[float], option: str, common: Mapping[str, Any]) -> list[Trial]:
-    """The largest budget first: it takes longest and is the likeliest to work, so it trains what all share."""
-    trials: list[Trial] = []
-    for budget in sorted(budgets, reverse=True):
-        for weight in sorted(weights):
-            own = {option: budget, PENALTY_WEIGHT: weight, **(common if trials else {})}
-            trials.append(Trial(f"budget-{budget:.12g}_weight-{weight:.12g}", budget, weight, own))
-    return trials

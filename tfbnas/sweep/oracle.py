@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 import keras_tuner
 from keras_tuner.engine.trial import Trial as TunerTrial
 from keras_tuner.engine.trial import TrialStatus
 
-from tfbnas.sweep.options import Trial
+from tfbnas.sweep.grid import Trial
 
 
 class GridOracle(keras_tuner.Oracle):
     """Hands out the trials of a grid in order, and keeps what became of them.
 
     All trials are known from the beginning; which of them wait is this class's own state. So a sweep goes on from the
-    results in its directory, and needs nothing of what KerasTuner stored. The trial with the id "02" is `grid[2]`:
-    values that travelled to a worker were rounded to 32 bits.
+    results in its directory, and needs nothing of what KerasTuner stored. The id of a trial is its name: values that
+    travelled to a worker were rounded to 32 bits.
 
     Args:
       grid: The trials.
     """
 
     def __init__(self, grid: Sequence[Trial]):
-        self.grid = {f"{i:0{len(str(len(grid)))}d}": trial for i, trial in enumerate(grid)}
+        self.grid = {trial.name: trial for trial in grid}
+        self.waiting = list(self.grid)
         space = keras_tuner.HyperParameters()
-        space.Choice("budget", list(dict.fromkeys(trial.budget for trial in grid)))
-        space.Choice("penalty_weight", list(dict.fromkeys(trial.penalty_weight for trial in grid)))
+        values = {name: _settings(trial) for name, trial in self.grid.items()}
+        for setting in dict.fromkeys(setting for own in values.values() for setting in own):
+            space.Choice(setting, list(dict.fromkeys(own[setting] for own in values.values() if setting in own)))
         super().__init__(
             objective=keras_tuner.Objective("accuracy", "max"),
             max_trials=len(grid),
@@ -35,20 +38,19 @@ class GridOracle(keras_tuner.Oracle):
             seed=1,
         )
         self.verbose = 0
-        self.waiting = list(self.grid)
-        for trial_id, trial in self.grid.items():
-            values = space.copy()
-            values.values = {"budget": trial.budget, "penalty_weight": trial.penalty_weight}
-            self.trials[trial_id] = TunerTrial(values, trial_id=trial_id, status=TrialStatus.IDLE)
+        for name, own in values.items():
+            point = space.copy()
+            point.values = own
+            self.trials[name] = TunerTrial(point, trial_id=name, status=TrialStatus.IDLE)
 
     def finish(self, outcomes: Mapping[str, Mapping[str, float]]) -> None:
         """Counts trials as done by an earlier process; takes the metrics of each by its name."""
-        for trial_id, trial in self.grid.items():
-            if trial.name in outcomes:
-                self.start_order.append(trial_id)
-                self.update_trial(trial_id, outcomes[trial.name])
-                self.trials[trial_id].status = TrialStatus.COMPLETED
-                self.end_trial(self.trials[trial_id])
+        for name in self.grid:
+            if name in outcomes:
+                self.start_order.append(name)
+                self.update_trial(name, outcomes[name])
+                self.trials[name].status = TrialStatus.COMPLETED
+                self.end_trial(self.trials[name])
 
     @keras_tuner.synchronized
     def create_trial(self, tuner_id: str):
@@ -76,6 +78,13 @@ class GridOracle(keras_tuner.Oracle):
         running = {trial.trial_id for trial in list(self.ongoing_trials.values())}
         ended = {TrialStatus.COMPLETED: "finished", TrialStatus.FAILED: "failed"}
         return {
-            trial.name: "running" if trial_id in running else ended.get(self.trials[trial_id].status, "waiting")
-            for trial_id, trial in self.grid.items()
+            name: "running" if name in running else ended.get(self.trials[name].status, "waiting") for name in self.grid
         }
+
+
+def _settings(trial: Trial) -> dict[str, str | float]:
+    """What tells a trial from the others, in types that KerasTuner knows."""
+    point = trial.point
+    known = {"budget": point.budget, "penalty_weight": point.penalty_weight, "seed": trial.seed}
+    own: dict[str, str | float] = {name: value for name, value in known.items() if value is not None}
+    return own | {name: json.dumps(value) for name, value in point.varied.items()}

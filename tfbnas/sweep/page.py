@@ -1,4 +1,4 @@
-"""sweep.html: the front, the table of trials and what failed, in one file that needs no other."""
+"""sweep.html: figures, the table of networks, the trials and what failed, in one file that needs no other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from tfbnas.files import write_text
 from tfbnas.report.figure import plots
 from tfbnas.report.page import environment, written
 from tfbnas.report.summary import data_name
-from tfbnas.report.values import duration, mib, percent
+from tfbnas.report.values import duration, percent
+from tfbnas.sweep import curves, results, rows
 from tfbnas.sweep.figure import figures
 from tfbnas.sweep.results import FRONT, REPORT
 
@@ -19,7 +20,7 @@ PAGE = "sweep.html"
 
 
 def write(run_dir: Path, content: Mapping[str, Any]) -> Path:
-    """Writes sweep.html and plots/front.svg.
+    """Writes sweep.html and its figures in plots/.
 
     Args:
       run_dir: The sweep's directory.
@@ -34,17 +35,19 @@ def write(run_dir: Path, content: Mapping[str, Any]) -> Path:
         environment()
         .get_template("sweep.html.j2")
         .render(
-            title=f"{content['recipe'].split('.')[-1]}: accuracy against {content['cost'] or 'cost'}",
+            title=f"{content['recipe'].split('.')[-1]}: {_subject(content)}",
             lead=_lead(content),
             data=data_name(str(content["data"] or "")),
             content=content,
             done=statuses.count("finished"),
             open=len(statuses) - statuses.count("finished") - statuses.count("failed"),
-            rows=[_row(run_dir, row, content) for row in _by_cost(content["trials"])],
-            compared=[_row(run_dir, row, content) for row in _by_cost(content["baselines"])],
+            networks=rows.networks(content),
+            differences=rows.differences(content),
+            runs=[_run(run_dir, row) for row in content["trials"]],
+            notes=rows.notes(content),
             validated=content["front_by"] == "validation_accuracy",
             failures=[row for row in content["trials"] if row["status"] == "failed"],
-            plots=plots(run_dir, figures(content)),
+            plots=plots(run_dir, [*figures(content), *curves.figures(content)]),
             front=sorted(file.name for file in (run_dir / FRONT).glob("*.*")),
             version=tfbnas.__version__,
             written=written(),
@@ -55,36 +58,42 @@ def write(run_dir: Path, content: Mapping[str, Any]) -> Path:
     return page
 
 
-def _by_cost(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(rows, key=lambda row: (row["cost"] is None, row["cost"] or 0.0))
+def _subject(content: Mapping[str, Any]) -> str:
+    """What the sweep is about, in a few words."""
+    if len(content["budgets"]) > 1:
+        return f"accuracy against {content['cost'] or 'cost'}"
+    several = len(content["seeds"]) > 1
+    return (
+        "settings compared" if len(content["points"]) > 1 else f"{len(content['seeds'])} seeds" if several else "a run"
+    )
 
 
-def _row(run_dir: Path, row: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of the table, as text."""
+def _run(run_dir: Path, row: Mapping[str, Any]) -> dict[str, str]:
+    """A line of the table of trials, as text."""
     report = f"{row['run_dir']}/{REPORT}"
     return {
-        "label": row.get("label") or f"{row['budget']:g}",
-        "weight": "" if "label" in row else f"{row['penalty_weight']:g}",
-        "status": row.get("status", "finished"),
+        "name": row["name"],
+        "status": row["status"],
         "cost": "" if row["cost"] is None else f"{row['cost']:.4g}",
         "accuracy": percent(row["accuracy"]),
-        "validation": percent(row["validation_accuracy"]),
-        "memory": mib(row["memory"]),
-        "deployed": mib(row["deployed"]),
         "time": duration(row["seconds"]),
         "report": report if (run_dir / report).is_file() else "",
-        "on_front": row.get("name") in content["front"],
     }
 
 
 def _lead(content: Mapping[str, Any]) -> str:
-    """The ends of the front in a sentence; "" while there is none."""
-    front = [row for row in content["trials"] if row["name"] in content["front"]]
-    if not front:
+    """The ends of the front in a sentence, or what the one point came to; "" while there is nothing."""
+    points = {point["name"]: results.searched(point) for point in content["points"]}
+    ends = [found for name in content["front"] if (found := points[name])]
+    if len(points) < 2:
+        return rows.summary(content) if len(content["seeds"]) > 1 else ""
+    if not ends:
         return ""
-    ends = sorted(front, key=lambda row: row["cost"])
-    said = [f"{percent(row['accuracy'])} % of the test images at {row['cost']:.4g} {content['unit']}" for row in ends]
+    said = [
+        f"{percent(one['accuracy']['mean'])} % of the test images at {one['cost']['mean']:.4g} {content['unit']}"
+        for one in ends
+    ]
     number = {1: "One network is", 2: "Two networks are", 3: "Three networks are"}.get(
-        len(front), f"{len(front)} networks are"
+        len(ends), f"{len(ends)} networks are"
     )
-    return f"{number} on the front: {said[0]}" + (f" to {said[-1]}." if len(front) > 1 else ".")
+    return f"{number} on the front: {said[0]}" + (f" to {said[-1]}." if len(ends) > 1 else ".")

@@ -13,20 +13,21 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from tfbnas.errors import UserError, nearest
-from tfbnas.recipes.schema import OPTIONS, Schema
+from tfbnas.recipes.schema import OPTIONS, schema_of
 from tfbnas.recipes.settings import Command, parse, preset_files
 from tfbnas.serialization import load_yaml, plain
 
 PENALTY_WEIGHT = "budget.penalty_weight"
+SEED = "seed"
 
 
 @dataclass(frozen=True)
 class Recipe:
     """A recipe's program.
 
-    Its module has an object `RECIPE` with `settings_class`, or `main(command: Command[ItsSettings])`. The settings
-    have a group `budget` with `limit_option` (name of the setting that is the limit), `unit` and `penalty_weight`.
-    They may have a group `baselines` with `without_common()`.
+    Its module has an object `RECIPE` with `settings_class`, or `main(command: Command[ItsSettings])`. The settings may
+    have `seed`, a group `budget` with `limit_option` (name of the setting that is the limit), `unit` and
+    `penalty_weight`, and a group `baselines` with `without_common()`.
 
     Attributes:
       name: For instance "bsn_resnet_fabric".
@@ -53,13 +54,19 @@ class Recipe:
 
     def knows(self, option: str) -> bool:
         """Whether an option (without dashes) is one of the recipe's."""
-        return option in OPTIONS or option in Schema(self.settings_class).leaves
+        return option in OPTIONS or option in schema_of(self.settings_class).leaves
 
-    def unknown(self, option: str, others: Sequence[str]) -> NoReturn:
-        """Refuses an option, with the nearest of `others` and of the recipe's own ones."""
-        schema = Schema(self.settings_class)
-        if option in schema.renamed:
-            schema.unknown(option, "--", [])
+    def unknown(self, option: str, others: Sequence[str] = (), place: str = "") -> NoReturn:
+        """Refuses an option, with the nearest of `others` and of the recipe's own ones.
+
+        Args:
+          option: Its name, without dashes.
+          others: Options that are known as well.
+          place: Where it is, behind a space; then it is the name of a setting and has no dashes. Default: an option.
+        """
+        schema = schema_of(self.settings_class)
+        if place or option in schema.renamed:
+            schema.unknown(option, "" if place else "--", [], place)
         ends = [key.split(".")[-1] for key in schema.leaves]
         hint = nearest(option, [*others, *ends])
         if any(f"'{other}'" in hint for other in others):
@@ -113,16 +120,23 @@ def _settings_of(module: ModuleType) -> Any:
     return next(iter(typing.get_args(hints.get("command"))), None)
 
 
-def limit_option(settings: Any) -> str:
-    """Name of the setting that limits the cost, for instance "budget.limit".
+def limit(settings: Any) -> tuple[str, float | None, float | None]:
+    """Name of the setting that limits the cost, for instance "budget.limit", its value, and the penalty's weight.
 
-    Raises:
-      UserError: The recipe has none.
+    The name is "" and the values are None for a recipe that searches under no budget.
     """
-    name = getattr(getattr(settings, "budget", None), "limit_option", None)
+    budget: Any = getattr(settings, "budget", None)
+    name = getattr(budget, "limit_option", None)
     if name is None:
-        raise UserError("Expected a recipe that searches under a budget. Received: one without budget.limit_option.")
-    return f"budget.{name}"
+        return "", None, None
+    return f"budget.{name}", getattr(budget, name), budget.penalty_weight
+
+
+def setting(settings: Any, name: str) -> Any:
+    """The value of a setting, for instance of "search.rounds"; None where there is no such setting."""
+    for part in name.split("."):
+        settings = getattr(settings, part, None)
+    return settings
 
 
 def without_common(settings: Any) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from pathlib import Path
 from tfbnas.files import write_json
 from tfbnas.run import in_use
 from tfbnas.sweep import results
-from tfbnas.sweep.options import Sweep, Trial
+from tfbnas.sweep.grid import Trial
+from tfbnas.sweep.options import Sweep
 
 _PATIENCE = 30.0  # seconds that a trial has to stop in good order
 _LONGEST = 300
@@ -52,7 +53,7 @@ class Runner:
         """Runs a trial to its end, or on from where it was interrupted.
 
         Returns:
-          "accuracy" (0 to 1) and "cost" (in the unit of the budget) of the network it found.
+          "accuracy" (0 to 1) and "cost" (in the unit of the budget, where it is known) of the network it found.
 
         Raises:
           TrialFailed: It failed; the reason is kept for `results`.
@@ -68,11 +69,10 @@ class Runner:
         if self.stopping:
             raise Interrupted
         outcome = results.measured(self.sweep.path(trial))
-        if code == 0 and outcome.accuracy is not None and outcome.cost is not None:
-            self._say(
-                f"sweep: {trial.name} ends: {100 * outcome.accuracy:.2f} % at {outcome.cost:.4g} {self.sweep.unit}"
-            )
-            return {"accuracy": outcome.accuracy, "cost": outcome.cost}
+        if code == 0 and outcome.accuracy is not None:
+            cost = f" at {outcome.cost:.4g} {self.sweep.unit}" if outcome.cost is not None else ""
+            self._say(f"sweep: {trial.name} ends: {100 * outcome.accuracy:.2f} %{cost}")
+            return results.metrics(outcome)
         reason = reason_of(code, log, begin)
         self._say(f"sweep: {trial.name} failed: {reason}")
         write_json(results.failure_file(self.sweep.run_dir, trial.name), {"reason": reason, "exit_code": code})

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.engine.trial import TrialStatus
 
+from tfbnas.errors import UserError
 from tfbnas.sweep import results
 from tfbnas.sweep.options import Sweep
 from tfbnas.sweep.oracle import GridOracle
@@ -94,7 +95,12 @@ class SweepTuner(BaseTuner):
             self.oracle.end_trial(trial)
 
     def run_trial(self, trial, *fit_args, **fit_kwargs) -> dict[str, float]:
-        return self.runner.run(self.sweep.trials[int(trial.trial_id)])
+        own = {one.name: one for one in self.sweep.trials}
+        if trial.trial_id not in own:
+            raise UserError(
+                f"The chief hands out {trial.trial_id}, which is none of this worker: give both one command."
+            )
+        return self.runner.run(own[trial.trial_id])
 
     def save(self) -> None:
         self.oracle.save()

@@ -17,6 +17,7 @@ from tfbnas.layers.resizing import make_growable
 from tfbnas.layers.width import aligned_activations
 from tfbnas.networks import build
 from tfbnas.precision import precision as in_precision
+from tfbnas.training.losses import SmoothedCrossentropy
 from tfbnas.training.optimizers import WarmUp as WarmUp
 from tfbnas.training.optimizers import binary_kernels as binary_kernels
 from tfbnas.training.optimizers import fresh_optimizer as fresh_optimizer
@@ -108,11 +109,12 @@ def plain(model: tf.keras.Model, architecture: Architecture) -> tf.keras.Model:
 
 
 def piecewise_schedule(learning_rate: float, *, steps: int, drops: Sequence[float]):
-    """`learning_rate`, divided by ten after each of the given fractions of all steps."""
+    """`learning_rate`, divided by ten after each of the given fractions of all steps; without any, the same for all."""
+    rates = [learning_rate * 0.1**k for k in range(len(drops) + 1)]
     boundaries = [max(1, round(fraction * steps)) for fraction in drops]
-    return tf.keras.optimizers.schedules.PiecewiseConstantDecay(
-        boundaries, [learning_rate * 0.1**k for k in range(len(drops) + 1)]
-    )
+    if not boundaries:  # Keras wants one
+        boundaries, rates = [steps], 2 * rates
+    return tf.keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
 
 
 def compile_for_training(
@@ -128,12 +130,15 @@ def compile_for_training(
     )
 
 
-def compile_with(model: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer) -> tf.keras.optimizers.Optimizer:
+def compile_with(
+    model: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer, *, label_smoothing: float = 0.0
+) -> tf.keras.optimizers.Optimizer:
     """Compiles a trainable form with an optimiser, cross-entropy from logits and accuracy; returns it, built.
 
     Args:
       model: What is fitted: the network, or a trainer that holds it.
       optimizer: Not yet built, for instance from `weight_optimizer`.
+      label_smoothing: Share of a label that is divided among all classes, in [0, 1). Default: 0.
 
     Raises:
       UserError: The model ends in a softmax or sigmoid.
@@ -141,7 +146,10 @@ def compile_with(model: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer
     if model.outputs:  # a trainer of one's own has none; the network in it was looked at when it was built
         check_logits(model)
     make_growable(optimizer).build(model.trainable_variables)
-    model.compile(optimizer, loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if label_smoothing:
+        loss = SmoothedCrossentropy(label_smoothing)
+    model.compile(optimizer, loss=loss, metrics=["accuracy"])
     model.distribute_reduction_method = "first"  # else Keras adds up the logs of several workers
     return optimizer
 

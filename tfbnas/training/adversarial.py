@@ -1,8 +1,8 @@
 """A trainer with discriminators: a teacher's feature maps are what the network's are to pass for.
 
 Source: Liu et al., "Rectified Binary Convolutional Networks" (IJCAI 2019). Ours are: maps are averaged to at most 4x4
-cells and divided by their mean norm, so that no discriminator decides by their size; a discriminator that is right too
-often waits until the network has caught up; the scale matrices are updated every so many steps.
+cells and divided by their mean norm, so that no discriminator decides by their size; a discriminator that is too sure
+waits until the network has caught up; the scale matrices are updated every so many steps.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class Adversarial(Distillation):
       learning_rate: Of Adam for the discriminators. Default 1e-4.
       scale_learning_rate: Of Adam for the scale matrices. Default 1e-3.
       scale_interval: Steps of the weights between two of the scale matrices. Default 4.
-      ceiling: Share of right verdicts in a batch above which a discriminator is not updated. Default 0.8.
+      ceiling: Mean probability that a discriminator gives the truth in a batch, above which it is not updated: how sure
+        it is, not how often it is right, for features that are easily told apart are soon told apart always, by odds
+        that teach nothing. Default 0.8.
       seed: Of the discriminators' weights. Default 0.
 
     Raises:
@@ -142,19 +144,22 @@ class Adversarial(Distillation):
         self.scale_optimizer.apply_gradients(zip(gradients, scales, strict=True))
 
     def _discriminate(self, real: Sequence[tf.Tensor], fake: Sequence[tf.Tensor]) -> None:
-        """One update of the discriminators that are not right too often."""
-        variables = self._judges()
+        """One update of the discriminators that are not too sure."""
+        variables, before = self._judges(), [[tf.identity(one) for one in each.weights] for each in self.discriminators]
         seen: list[tuple[tf.Tensor, ...]] = []
         with tf.GradientTape() as tape:
             losses = []
             for one, of_teacher, of_network in zip(self.discriminators, real, fake, strict=True):
                 of_real, of_fake = one(of_teacher), one(tf.stop_gradient(of_network))
-                right = tf.reduce_mean(tf.cast(tf.concat([of_real > 0, of_fake < 0], 0), tf.float32))
-                acts = tf.cast(right <= self.ceiling, tf.float32)
+                truth = tf.reduce_mean(is_real(tf.concat([of_real, -of_fake], 0)))
+                acts = tf.cast(truth <= self.ceiling, tf.float32)
                 losses.append(acts * verdict_loss(of_real, of_fake))
                 seen.append((tf.reduce_mean(is_real(of_real)), tf.reduce_mean(is_real(of_fake)), 1.0 - acts))
             loss = tf.add_n(losses)
         self.discriminator_optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        for one, kept, (*_, waits) in zip(self.discriminators, before, seen, strict=True):
+            for variable, value in zip(one.weights, kept, strict=True):
+                variable.assign(tf.where(waits > 0, value, variable))  # else Adam's momentum would take it on
         for name, values in zip(_LOGGED, zip(*seen, strict=True), strict=True):
             self._logged[name].update_state(tf.reduce_mean(tf.stack(values)))
 

