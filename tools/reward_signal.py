@@ -67,7 +67,8 @@ def make_search(settings: Any, images: data.ImageData) -> CIBCNN:
 
 def added(search: CIBCNN, count: int, random: np.random.Generator) -> list[Edge]:
     """Edges that there are not, evenly over the layers, with influences of all kinds."""
-    free, found = search.blocks.allowed() & (search.graphs.numpy() == 0), []
+    free = search.blocks.allowed() & (search.graphs.numpy() == 0)
+    found: list[Edge] = []
     sizes = [sign * size for size in range(3, 2 * search.policy.levels + 2, 2) for sign in (1, -1)]
     for number in range(count):
         layer = number % len(free)
@@ -124,7 +125,7 @@ def best(search: CIBCNN, slopes: np.ndarray, count: int) -> list[Edge]:
     places = np.argsort(-largest, axis=None)[:count]
     found = []
     for place in zip(*np.unravel_index(places, largest.shape), strict=True):
-        sign = -np.sign(slopes[(size[place], *place)])
+        sign = -np.sign(slopes[size[place]][place])
         found.append((*map(int, place), int(sign * (2 * size[place] + 3))))
     return found
 
