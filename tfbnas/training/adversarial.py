@@ -157,8 +157,8 @@ class Adversarial(Distillation):
                 seen.append((tf.reduce_mean(is_real(of_real)), tf.reduce_mean(is_real(of_fake)), 1.0 - acts))
             loss = tf.add_n(losses)
         self.discriminator_optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-        for one, values, (*_, waits) in zip(self.discriminators, before, seen, strict=True):
-            for variable, value in zip(one.weights, values, strict=True):
+        for one, kept, (*_, waits) in zip(self.discriminators, before, seen, strict=True):
+            for variable, value in zip(one.weights, kept, strict=True):
                 variable.assign(tf.where(waits > 0, value, variable))  # else Adam's momentum would take it on
         for name, values in zip(_LOGGED, zip(*seen, strict=True), strict=True):
             self._logged[name].update_state(tf.reduce_mean(tf.stack(values)))
