@@ -118,6 +118,20 @@ def test_varied_values_may_be_texts_lists_and_nothing():
     assert [(one.baselines.ratios, one.train.kernel_bound) for one in again][1:3] == [([1.0, 2.0], 1.0), ([], None)]
 
 
+def test_a_ladder_of_cases():
+    teacher = ["network.binarisation=rectified", "train.teacher=full_precision"]
+    cases = ["--case", "Bi-Real", "--case", "+ RBConv", teacher[0], "--case", "+ teacher", *teacher]
+    base = ["--network.binarisation", "sign", "--train.teacher", "null"]
+    sweep = parse(["rbcn_resnet18", *base, *cases, "--vary", "train.epochs", "2", "3"])
+    names = [trial.name for trial in sweep.trials]
+    assert names[:3] == ["Bi-Real_epochs-2_seed-0", "Bi-Real_epochs-3_seed-0", "RBConv_epochs-2_seed-0"]
+    assert [point.label for point in sweep.points][2] == "+ RBConv, epochs 2"
+    settings = [sweep.recipe.parse([*base, *trial.arguments()]).settings for trial in sweep.trials]
+    found = [(one.network.binarisation, one.train.teacher, one.train.epochs) for one in settings]
+    three = [("sign", None), ("rectified", None), ("rectified", "full_precision")]
+    assert found == [(*case, epochs) for case in three for epochs in (2, 3)]
+
+
 def test_settings_that_end_alike_have_their_whole_names():
     sweep = parse(["dms_vgg11", "--vary", "train.batch_size", "2", "--vary", "search.batch_size", "3"])
     assert sweep.trials[0].name == "train.batch_size-2_search.batch_size-3_seed-0"
@@ -150,7 +164,7 @@ def test_a_recipe_is_an_object_or_a_function_with_a_type(standins, monkeypatch):
         ("bsn_resnet_fabrik --budgets 3", "Did you mean 'bsn_resnet_fabric'"),
         ("no.such.module --budgets 3", "no.such.module"),
         ("tfbnas.files --budgets 3", "main(command"),
-        ("dms_vgg11", "`--budgets`, `--seeds` or `--vary`"),
+        ("dms_vgg11", "`--budgets`, `--seeds`, `--vary` or `--case`"),
         ("dms_vgg11 --seeds", "--seeds"),
         ("dms_vgg11 --seeds 1 2 1", "Received: 1 twice"),
         ("dms_vgg11 --seeds 1.5", "integers of at least 0 after `--seeds`. Received: 1.5"),
@@ -164,6 +178,15 @@ def test_a_recipe_is_an_object_or_a_function_with_a_type(standins, monkeypatch):
         ("dms_vgg11 --vary search.rounds 2 -1", "search.rounds"),
         ("dms_vgg11 --vary search.rounds 2 --search.rounds 3", "`search.rounds` once"),
         ("dms_vgg11 --vary search.rounds 2 --vary search.rounds 3", "`search.rounds` once"),
+        ("dms_vgg11 --case", "--case"),
+        ("dms_vgg11 --case search.rounds=2", "a name first after --case"),
+        ("dms_vgg11 --case a search.rounds", "SETTING=VALUE after `--case a`"),
+        ("dms_vgg11 --case a search.round=2", "`search.round` after `--case`"),
+        ("dms_vgg11 --case a search.rounds=many", "Received: 'many'"),
+        ("dms_vgg11 --case a search.rounds=2 search.rounds=3", "each setting once after `--case a`"),
+        ("dms_vgg11 --case a --case a search.rounds=3", "different names after --case"),
+        ("dms_vgg11 --case a budget.memory=3", "--budgets"),
+        ("dms_vgg11 --case a search.rounds=3 --vary search.rounds 2", "`search.rounds` once"),
         ("dms_vgg11 --vary preset quick cpu", "`preset` after `--vary`"),
         ("dms_vgg11 --vary seed 1 2", "--seeds"),
         ("dms_vgg11 --vary budget.memory 1 2", "--budgets"),

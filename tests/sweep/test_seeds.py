@@ -7,8 +7,8 @@ import pytest
 
 from tfbnas.paired import packed
 from tfbnas.results import TrainingResult
+from tfbnas.sweep import rows
 from tfbnas.sweep.grid import Point
-from tfbnas.sweep.rows import difference, table
 from tfbnas.sweep.seeds import Network, Outcome, points, spread
 
 FIRST = Point("bonus-0", "bonus 0", 20.0, 2.0, {"bonus": 0})
@@ -81,12 +81,13 @@ def test_rows_have_a_column_for_what_is_known():
         "seeds": [0, 1, 2],
         "points": points([FIRST, SECOND], {point.name: all_seeds(point) for point in (FIRST, SECOND)}),
     }
-    found = table(content)
-    heads = ["Point", "Network", "Seeds", "Steps", "Accuracy", "Found − this", "This − first", "Front"]
+    found = rows.networks(content)
+    heads = ["Point", "Network", "Seeds", "Steps", "Accuracy", "Front"]
     assert [column.head for column in found.columns] == heads
     mean, deviation = 100 * np.mean(ACCURACIES["bonus-1"]), 100 * np.std(ACCURACIES["bonus-1"], ddof=1)
-    cells = found.rows[2].cells
-    assert cells[:5] == ("bonus 1", "FOUND", "3", "19 ± 1", f"{mean:.2f} ± {deviation:.2f}")
-    assert cells[5:] == ("", difference(content["points"][1]["networks"][0]["difference"]), "on it")
-    assert cells[6].startswith("+3.3 (+0.4 to +6.2) better") == (cells[6].endswith("better"))
-    assert [row.on_front for row in found.rows] == [False, False, True, False]
+    assert found.rows[2].cells == ("bonus 1", "FOUND", "3", "19 ± 1", f"{mean:.2f} ± {deviation:.2f}", "on it")
+    assert [row.marked for row in found.rows] == [False, False, True, False]
+    compared = {row.cells[:2]: row.cells[2:] for row in rows.differences(content).rows}
+    assert compared["bonus 1", "bonus 0"] == ("+3.3", "\N{MINUS SIGN}0.5 to +7.1", "not distinguishable", "3")
+    assert list(compared) == [("bonus 0", "PLAIN"), ("bonus 1", "bonus 0"), ("bonus 1", "PLAIN")]
+    assert "standard deviation" in rows.notes(content)[0] and "the same seed" in rows.notes(content)[1]

@@ -80,7 +80,7 @@ def test_kerastuner_keeps_the_trials(finished):
 def test_the_page_shows_all_of_it_and_needs_nothing_else(finished):
     page = (finished / "sweep.html").read_text()
     assert not re.search(r"<script|<img|<link rel=.stylesheet|url\(http|https?://(?!www\.w3\.org)", page)
-    assert page.count("<svg") == 2 and "prefers-color-scheme: dark" in page
+    assert page.count("<svg") == 4 and "prefers-color-scheme: dark" in page
     assert 'href="trials/budget-40_weight-1_seed-0/report.html"' in page and "ResNet-8" in page
     assert "RuntimeError: something broke" in page and 'href="trials/budget-20_weight-1_seed-0.log"' in page
     assert "front/budget-30_weight-1_seed-0.tflite" in page and (finished / "plots" / "front.svg").exists()
@@ -226,9 +226,12 @@ def test_seeds_and_varied_settings_and_a_further_seed(standins, tmp_path, capsys
     assert own["difference"]["value"] == pytest.approx(0.025) and plain["difference"]["value"] == pytest.approx(0.089)
     lines = capsys.readouterr().out.splitlines()
     assert re.split(r"  +", lines[3])[:5] == ["bonus 2.5", "BSN", "3", "18", "68.90 ± 0.40"]
-    assert re.split(r"  +", lines[3])[-2:] == ["+2.5 (+2.5 to +2.5) better", "on it"]
+    assert re.split(r"  +", lines[8]) == ["bonus 2.5", "bonus null", "+2.5", "+2.5 to +2.5", "better", "3"]
     assert len(list((run_dir / "front").glob("*.tflite"))) == 3
+    entropy = found["points"][1]["curves"]["entropy"]  # of the seeds 0, 4, 8, without the warm-up
+    assert (entropy["epochs"], entropy["mean"], entropy["deviation"]) == ([2, 3], [6, 7], [4, 4])
     page = (run_dir / "sweep.html").read_text()
+    assert "Entropy (bits)" in page and (run_dir / "plots" / "search.svg").exists()
     assert "68.90 ± 0.40" in page and "Student" in page and (run_dir / "plots" / "points.svg").exists()
     assert main([standins, "--vary", "bonus", "null", "3", "--run_dir", str(run_dir)]) == 2
     assert "holds another sweep" in capsys.readouterr().err

@@ -8,6 +8,7 @@ METHOD = Method(
     epochs="epochs",
     neutral=0.5,
     axes={"entropy": "Entropy (bits)"},
+    curves=("entropy",),
     captions={
         "architecture": "Mirrors figure 6 of the paper.",
         "choices": "Nothing moves in the warm-up. A module that can no longer be reached, or whose output is no longer "

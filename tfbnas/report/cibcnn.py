@@ -204,6 +204,7 @@ METHOD = Method(
         "density": "Density",
         "reward": "Mean reward",
     },
+    curves=("reward", "density"),
     captions={
         "choices": "Density is the share of a layer's pairs of channels, two of one block of 16, that are edges. There "
         "are none in the warm-up.",

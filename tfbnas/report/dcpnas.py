@@ -35,6 +35,7 @@ METHOD = Method(
         "gradient_to_noise": "Gradient to noise of alpha",
         "penalty": "Penalty of the budgets",
     },
+    curves=("distance", "cosine", "entropy", "identity_edges"),
     captions={
         "choices": "An edge whose lines all stay low has no favourite yet. Nothing moves in the warm-up.",
         "cost": "It is the mean over the operations of the edges that would be kept. The penalty acts only above the "

@@ -51,6 +51,8 @@ class Method:
         "rounds", one is called a round. "" where no setting says it.
       neutral: A value of choices that stands out, drawn as a dotted line; None for none.
       axes: Labels for numbers in the history, by their key.
+      curves: Numbers in the history, by their key, that tell how the architecture is trained: a sweep draws their mean
+        over the seeds, beside the expected cost.
       captions: Further sentences for the figures of every run, by the figure's name.
       figures: Its own figures of a run.
       published: The paper's results for the run's network and data.
@@ -65,6 +67,7 @@ class Method:
     epochs: str = ""
     neutral: float | None = None
     axes: Mapping[str, str] = field(default_factory=dict)
+    curves: Sequence[str] = ()
     captions: Mapping[str, str] = field(default_factory=dict)
     figures: Callable[[Run], Sequence[Figure]] = _nothing
     published: Callable[[Run], Sequence[Published]] = _nothing

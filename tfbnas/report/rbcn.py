@@ -169,6 +169,7 @@ METHOD = Method(
         "filters": "Share of filters left",
         "sparsity": "Weight of the L1 norm",
     },
+    curves=("filters", "data_loss"),
     captions={
         "choices": "It is the share of filters whose mask is above 0. All are there in the warm-up.",
         "cost": "It is what the network with the filters left costs; no network is drawn.",

@@ -200,14 +200,13 @@ def raise_first(sweep: Sweep, errors: Sequence[BaseException]) -> None:
 
 def summarise(sweep: Sweep, content: Mapping[str, Any]) -> int:
     """Prints the results as a table; the number of failed trials."""
-    print(rows.terminal(content))
+    print("\n\n".join(table.text for table in (rows.networks(content), rows.differences(content)) if table.rows))
     failed = [row["name"] for row in content["trials"] if row["status"] == "failed"]
     if failed:
         print(f"\n{len(failed)} of {len(sweep.trials)} trials failed: {', '.join(failed)}")
         print(f"to try again: {sweep.again}")
-    print(
-        f"\nmodels of the front: {sweep.run_dir / results.FRONT}\nreport: {sweep.run_dir / page.PAGE}\n{sweep.run_dir}"
-    )
+    models = "models of the front" if len(sweep.points) > 1 else "models"
+    print(f"\n{models}: {sweep.run_dir / results.FRONT}\nreport: {sweep.run_dir / page.PAGE}\n{sweep.run_dir}")
     return len(failed)
 
 

@@ -46,14 +46,14 @@ def figures(content: Mapping[str, Any]) -> list[Figure]:
             if len(points) > 1
             else ""
         )
+        mirrors = " Mirrors figure 7 of Veniat & Denoyer (CVPR 2018)." if several else ""
         labelled = ", labelled with its budget" if several else ""
         found.append(
             Figure(
                 "front",
                 "Accuracy against cost",
                 f"Each dot is the network found at one point{labelled}; left and high is good. {front}Squares: "
-                f"networks trained for comparison.{_whiskers(content)} Mirrors figure 7 of Veniat & Denoyer (CVPR "
-                "2018).",
+                f"networks trained for comparison.{_whiskers(content)}{mirrors}",
                 lambda narrow: draw(content, narrow),
             )
         )
@@ -150,7 +150,8 @@ def _panel(axis: Axes, content: Mapping[str, Any], kind: str) -> None:
     elif not several:
         named = [(one, one["label"], "accent") for one in front]
     _labels(axis, named, kind)
-    _labels(axis, [(one, style.clean(one["label"], longest=_LONGEST), "second") for one in compared], kind)
+    each = {one["label"]: one for one in reversed(compared)}  # a label that several have stands at the first
+    _labels(axis, [(one, style.clean(name, longest=_LONGEST), "second") for name, one in each.items()], kind)
 
 
 def _cross(axis: Axes, network: Network, kind: str, color: str) -> None:
@@ -197,7 +198,7 @@ def dots(content: Mapping[str, Any], narrow: bool) -> Canvas:
     for point in content["points"]:
         known = [one for one in point["networks"] if one["accuracy"]]
         only = len(known) == 1 and several
-        if several and not only:
+        if several and known and not only:
             lines.append((point["label"], None))
         lines += [(point["label"] if only else one["label"], one) for one in known]
     figure, (axis,) = style.canvas(narrow, 90 + _SPACE * len(lines))

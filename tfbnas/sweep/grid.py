@@ -9,30 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tfbnas.errors import UserError
-from tfbnas.serialization import plain
 from tfbnas.sweep import recipe as recipes
+from tfbnas.sweep.axes import Axes, Choice
 from tfbnas.sweep.recipe import PENALTY_WEIGHT, SEED, Recipe
 
 _SEARCH = "search."
 _LONGEST = 40  # characters of a value in a name
-
-
-@dataclass(frozen=True)
-class Value:
-    """A value of a varied setting: as the command line has it, and as the recipe understands it (JSON)."""
-
-    text: str
-    value: Any
-
-    def __str__(self) -> str:
-        if isinstance(self.value, str):
-            return self.value
-        return f"{self.value:.12g}" if isinstance(self.value, float) else json.dumps(self.value)
-
-
-Choice = Mapping[str, Value]
-"""Settings with the values that they have together."""
 
 
 @dataclass(frozen=True)
@@ -77,42 +59,6 @@ class Trial:
         """The settings that are its own, as options of a command line."""
         shown = {key: value if isinstance(value, str) else json.dumps(value) for key, value in self.options.items()}
         return [text for key, value in shown.items() for text in (f"--{key}", value)]
-
-
-@dataclass(frozen=True)
-class Axes:
-    """What a sweep varies. Each is empty where the command line does not name it.
-
-    Attributes:
-      budgets: Limits of the cost.
-      penalty_weights: Weights of exceeding it.
-      seeds: Seeds of each point.
-      varied: For each `--vary` its choices; a point has one of each.
-    """
-
-    budgets: Sequence[float] = ()
-    penalty_weights: Sequence[float] = ()
-    seeds: Sequence[int] = ()
-    varied: Sequence[Sequence[Choice]] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.budgets or self.penalty_weights or self.seeds or self.varied)
-
-
-def choices(recipe: Recipe, passed: Sequence[str], setting: str, texts: Sequence[str]) -> list[Choice]:
-    """The values of a varied setting, as the recipe's settings understand them.
-
-    Raises:
-      UserError: A value is none that the setting can have, or is there twice.
-    """
-    found: list[Value] = []
-    for text in texts:
-        settings = recipe.parse([*passed, f"--{setting}", text], checked=False).settings
-        value = plain(recipes.setting(settings, setting))
-        if any(other.value == value for other in found):
-            raise UserError(f"Expected different values of `{setting}` after --vary. Received: {text} twice.")
-        found.append(Value(text, value))
-    return [{setting: value} for value in found]
 
 
 def grid(recipe: Recipe, passed: Sequence[str], axes: Axes) -> list[Trial]:
@@ -163,13 +109,13 @@ def _points(settings: Any, axes: Axes) -> list[tuple[Point, dict[str, Any]]]:
     option, budget, weight = recipes.limit(settings)
     budgets: Sequence[float | None] = sorted(axes.budgets, reverse=True) or [budget]
     weights: Sequence[float | None] = sorted(axes.penalty_weights) or [weight]
-    several = [name for axis in axes.varied if len(axis) > 1 for choice in axis for name in choice]
-    names = _short([name for axis in axes.varied for choice in axis for name in choice])
+    names = _short([name for axis in axes.varied for choice in axis for name in choice.values])
+    several = [choice for axis in axes.varied if len(axis) > 1 for choice in axis]
     found: dict[str, tuple[Point, dict[str, Any]]] = {}
     for chosen, limit, penalty in itertools.product(itertools.product(*axes.varied), budgets, weights):
-        pairs = [pair for choice in chosen for pair in choice.items()]
-        parts = [f"{names[name]}-{_part(str(value))}" for name, value in pairs]
-        label = [f"{names[name]} {value}" for name, value in pairs if name in several]
+        parts = [part for choice in chosen for part in _parts(choice, names)]
+        label = [choice.name or _label(choice, names) for choice in chosen if choice in several]
+        pairs = [pair for choice in chosen for pair in choice.values.items()]
         options: dict[str, Any] = {name: value.text for name, value in pairs}
         if axes.budgets or axes.penalty_weights:
             options = {option: limit, PENALTY_WEIGHT: penalty, **options}
@@ -183,6 +129,17 @@ def _points(settings: Any, axes: Axes) -> list[tuple[Point, dict[str, Any]]]:
     return list(found.values())
 
 
+def _parts(choice: Choice, names: Mapping[str, str]) -> list[str]:
+    """A choice in a file's name."""
+    if choice.name:
+        return [_part(choice.name)]
+    return [f"{names[name]}-{_part(str(value))}" for name, value in choice.values.items()]
+
+
+def _label(choice: Choice, names: Mapping[str, str]) -> str:
+    return ", ".join(f"{names[name]} {value}" for name, value in choice.values.items())
+
+
 def _short(names: Sequence[str]) -> dict[str, str]:
     """The last part of each setting's name, or all of it where two end alike."""
     ends = [name.split(".")[-1] for name in dict.fromkeys(names)]
@@ -191,4 +148,4 @@ def _short(names: Sequence[str]) -> dict[str, str]:
 
 def _part(text: str) -> str:
     """A value in a file's name."""
-    return re.sub(r"[^\w.+-]+", "-", text).strip("-")[:_LONGEST] or "empty"
+    return re.sub(r"[^\w.-]+", "-", text).strip("-")[:_LONGEST] or "empty"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import re
 import shlex
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from tfbnas.errors import UserError
-from tfbnas.recipes.schema import RESERVED
 from tfbnas.recipes.settings import default_run_dir
+from tfbnas.sweep import axes
 from tfbnas.sweep import recipe as recipes
-from tfbnas.sweep.grid import Axes, Choice, Point, Trial, choices, grid
-from tfbnas.sweep.recipe import PENALTY_WEIGHT, SEED, Recipe
+from tfbnas.sweep.grid import Point, Trial, grid
+from tfbnas.sweep.recipe import Recipe
 
 PROGRAM = "python -m tfbnas.sweep"
 OPTIONS = {
@@ -26,6 +25,7 @@ OPTIONS = {
     "penalty-weights": ("NUMBER", "Values of budget.penalty_weight. (default: the recipe's own)"),
     "seeds": ("INTEGER", "Values of seed: every point is run once with each. (default: the recipe's own)"),
     "vary": ("SETTING VALUE", "Values of any setting of the recipe. Given several times, all are combined."),
+    "case": ("NAME SETTING=VALUE", "Settings that have these values together, under a name. Given once for each case."),
     "workers": ("N", "Trials that run at once on this machine. (default: 1)"),
     "run_dir": (
         "DIR",
@@ -35,10 +35,8 @@ OPTIONS = {
     "worker": ("HOST:PORT", "Run trials for the chief at that address; --run_dir lies on storage that all share."),
 }
 HELD_OUT = "data.held_out"
-INSTEAD = {PENALTY_WEIGHT: "penalty-weights", SEED: "seeds"}
-"""Settings whose values have an option of their own."""
-_MANY = ("budgets", "penalty-weights", "seeds", "vary")
-_COST = "budget.cost"
+_MANY = ("budgets", "penalty-weights", "seeds", "vary", "case")
+_REPEATED = ("vary", "case")
 _ENVIRONMENT = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 
 
@@ -99,12 +97,13 @@ def help_text() -> str:
     """The text of `--help`."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        usage=f"{PROGRAM} RECIPE [--budgets B [B ...]] [--seeds N [N ...]] [--vary SETTING VALUE [VALUE ...]] "
-        "[--penalty-weights W [W ...]] [--workers N] [--run_dir DIR] [--chief HOST:PORT | --worker HOST:PORT] "
+        usage=f"{PROGRAM} RECIPE [--budgets B [B ...]] [--seeds N [N ...]] [--vary SETTING VALUE [VALUE ...]]... "
+        "[--case NAME [SETTING=VALUE ...]]... [--penalty-weights W [W ...]] [--workers N] [--run_dir DIR] "
+        "[--chief HOST:PORT | --worker HOST:PORT] "
         "[--any.setting VALUE ...]",
-        description="Runs a recipe once for each combination of budgets, penalty weights, varied settings and seeds.\n"
-        "DIR/sweep.html has the means over the seeds, what is better with its interval, and the front of cost and "
-        "accuracy.\nA tenth of the training images is held out and chooses the front, unless --data.held_out says "
+        description="Runs a recipe once for each combination of budgets, penalty weights, varied settings, cases and "
+        "seeds.\nDIR/sweep.html has the means over the seeds, what is better with its interval, and the front of cost "
+        "and accuracy.\nA tenth of the training images is held out and chooses the front, unless --data.held_out says "
         "otherwise.\nThe same command goes on after an interruption, also with further seeds; failed trials are tried "
         "again.",
         epilog="All other options are the recipe's: --preset, --config and its settings; "
@@ -133,14 +132,15 @@ def parse(argv: Sequence[str]) -> Sweep:
             f"Received: {argv[0] if argv else 'nothing'}."
         )
     recipe = recipes.load(argv[0])
-    own, varied, passed = _split(argv[1:], recipe)
+    own, repeated, passed = _split(argv[1:], recipe)
+    once = (own.get("budgets"), own.get("penalty-weights"), own.get("seeds"))
+    texts = axes.Texts(*once, repeated["vary"], repeated["case"])
     workers = _workers(own.get("workers", ["1"])[0])
     role, address = _role({name: own[name][0] for name in ("chief", "worker") if name in own})
-    if not any(name == HELD_OUT for name, *_ in varied):
+    if HELD_OUT not in texts.settings:
         passed = [*_held_out(recipe.parse(passed, checked=False).settings, passed), *passed]
     command = recipe.parse(passed, checked=False)
-    axes = _axes(own, varied, recipe, passed)
-    trials = grid(recipe, passed, axes)
+    trials = grid(recipe, passed, axes.read(texts, recipe, passed))
     if role == "worker" and "run_dir" not in own:
         raise UserError("Expected `--run_dir` of a worker to be the chief's, on shared storage. Received: none.")
     run_dir = Path(own["run_dir"][0]) if "run_dir" in own else default_run_dir(f"sweep-{recipe.name}", command.preset)
@@ -171,52 +171,10 @@ def _held_out(settings: Any, passed: Sequence[str]) -> list[str]:
     return [f"--{HELD_OUT}", "0.1"]
 
 
-def _axes(own: Mapping[str, list[str]], varied: Sequence[list[str]], recipe: Recipe, passed: Sequence[str]) -> Axes:
-    """What varies; nothing that varies is among the other options."""
-    settings = recipe.parse(passed, checked=False).settings
-    option, *_ = recipes.limit(settings)
-    instead = {**INSTEAD, option: "budgets"}
-    given = {token.removeprefix("--").partition("=")[0] for token in passed if token.startswith("--")}
-    axes = Axes(
-        _numbers("budgets", own["budgets"], above=0) if "budgets" in own else [],
-        _numbers("penalty-weights", own["penalty-weights"], least=0) if "penalty-weights" in own else [],
-        _seeds(own["seeds"]) if "seeds" in own else [],
-        [_varied(recipe, passed, instead, tokens) for tokens in varied],
-    )
-    if not axes:
-        raise UserError("Expected what varies: `--budgets`, `--seeds` or `--vary`. Received: none of them.")
-    if not option and (axes.budgets or axes.penalty_weights):
-        raise UserError("Expected a recipe that searches under a budget. Received: one without budget.limit_option.")
-    if axes.seeds and not recipe.knows(SEED):
-        raise UserError(f"Expected a recipe with a setting `{SEED}`, with --seeds. Received: {recipe.name}.")
-    names = [name for axis in axes.varied for name in axis[0]]
-    for name in names:
-        if names.count(name) > 1 or name in given:
-            raise UserError(f"Expected `{name}` once: all its values after one --vary. Received: it twice.")
-    taken = [option, PENALTY_WEIGHT] if axes.budgets else [PENALTY_WEIGHT] if axes.penalty_weights else []
-    for name in [*taken, *([SEED] if axes.seeds else [])]:
-        if name in given:
-            raise UserError(f"`--{name}` is what the sweep varies: give its values after --{instead[name]}.")
-    return axes
-
-
-def _varied(recipe: Recipe, passed: Sequence[str], instead: Mapping[str, str], tokens: Sequence[str]) -> list[Choice]:
-    """The choices of one --vary."""
-    name, *texts = tokens
-    if not recipe.knows(name) or name in RESERVED:
-        recipe.unknown(name, place=" after `--vary`")
-    if name in instead:
-        raise UserError(f"`{name}` has an option of its own: give its values after --{instead[name]}.")
-    if name == _COST:
-        raise UserError(f"Expected one `{_COST}` for the whole sweep. Received: it after --vary.")
-    if not texts:
-        raise UserError(f"Expected values after `--vary {name}`. Received: none.")
-    return choices(recipe, passed, name, texts)
-
-
-def _split(tokens: Sequence[str], recipe: Recipe) -> tuple[dict[str, list[str]], list[list[str]], list[str]]:
-    """The sweep's own options with their texts, those of each --vary, and the tokens that are the recipe's."""
-    rest, own, varied, passed = list(tokens), dict[str, list[str]](), list[list[str]](), list[str]()
+def _split(tokens: Sequence[str], recipe: Recipe) -> tuple[dict[str, list[str]], dict[str, list[list[str]]], list[str]]:
+    """The sweep's own options with their texts, those that may be repeated, and the tokens that are the recipe's."""
+    rest, own, passed = list(tokens), dict[str, list[str]](), list[str]()
+    repeated: dict[str, list[list[str]]] = {name: [] for name in _REPEATED}
     while rest:
         token = rest.pop(0)
         name, equals, text = token.removeprefix("--").partition("=")
@@ -235,36 +193,11 @@ def _split(tokens: Sequence[str], recipe: Recipe) -> tuple[dict[str, list[str]],
             wanted = "values" if name in _MANY else "one value"
             twice = "it twice" if name in own else " ".join(values) or "nothing"
             raise UserError(f"Expected {wanted} after --{name}, once. Received: {twice}.")
-        if name == "vary":
-            varied.append(values)
+        if name in repeated:
+            repeated[name].append(values)
         else:
             own[name] = values
-    return own, varied, passed
-
-
-def _seeds(texts: Sequence[str]) -> list[int]:
-    for text in texts:
-        if not text.isdecimal():
-            raise UserError(f"Expected integers of at least 0 after `--seeds`. Received: {text}.")
-    return [int(seed) for seed in _numbers("seeds", texts)]
-
-
-def _numbers(name: str, texts: Sequence[str], *, above: float | None = None, least: float = 0.0) -> list[float]:
-    wanted = "positive numbers" if above is not None else f"numbers of at least {least:g}"
-    if not texts:
-        raise UserError(f"Expected {wanted} after `--{name}`. Received: none.")
-    values = []
-    for text in texts:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value) or value < least or (above is not None and value <= above):
-            raise UserError(f"Expected {wanted} after `--{name}`. Received: {text}.")
-        if value in values:
-            raise UserError(f"Expected different numbers after `--{name}`. Received: {text} twice.")
-        values.append(value)
-    return values
+    return own, repeated, passed
 
 
 def _workers(text: str) -> int:

@@ -12,7 +12,7 @@ from tfbnas.report.figure import plots
 from tfbnas.report.page import environment, written
 from tfbnas.report.summary import data_name
 from tfbnas.report.values import duration, percent
-from tfbnas.sweep import results, rows
+from tfbnas.sweep import curves, results, rows
 from tfbnas.sweep.figure import figures
 from tfbnas.sweep.results import FRONT, REPORT
 
@@ -41,12 +41,13 @@ def write(run_dir: Path, content: Mapping[str, Any]) -> Path:
             content=content,
             done=statuses.count("finished"),
             open=len(statuses) - statuses.count("finished") - statuses.count("failed"),
-            table=rows.table(content),
+            networks=rows.networks(content),
+            differences=rows.differences(content),
             runs=[_run(run_dir, row) for row in content["trials"]],
             notes=rows.notes(content),
             validated=content["front_by"] == "validation_accuracy",
             failures=[row for row in content["trials"] if row["status"] == "failed"],
-            plots=plots(run_dir, figures(content)),
+            plots=plots(run_dir, [*figures(content), *curves.figures(content)]),
             front=sorted(file.name for file in (run_dir / FRONT).glob("*.*")),
             version=tfbnas.__version__,
             written=written(),
@@ -81,10 +82,12 @@ def _run(run_dir: Path, row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _lead(content: Mapping[str, Any]) -> str:
-    """The ends of the front in a sentence; "" while there is none, or nothing to choose from."""
+    """The ends of the front in a sentence, or what the one point came to; "" while there is nothing."""
     points = {point["name"]: results.searched(point) for point in content["points"]}
     ends = [found for name in content["front"] if (found := points[name])]
-    if len(points) < 2 or not ends:
+    if len(points) < 2:
+        return rows.summary(content) if len(content["seeds"]) > 1 else ""
+    if not ends:
         return ""
     said = [
         f"{percent(one['accuracy']['mean'])} % of the test images at {one['cost']['mean']:.4g} {content['unit']}"

@@ -9,10 +9,11 @@ from typing import Any
 
 from tfbnas.errors import UserError
 from tfbnas.files import atomic_write, read_json, write_json
+from tfbnas.report.methods import method_named
 from tfbnas.report.reading import Run, read
 from tfbnas.report.values import mapping
 from tfbnas.results import Limited, TrainingResult
-from tfbnas.sweep import seeds
+from tfbnas.sweep import curves, seeds
 from tfbnas.sweep.front import pareto_front
 from tfbnas.sweep.grid import Trial
 from tfbnas.sweep.options import Sweep
@@ -86,12 +87,13 @@ def collect(sweep: Sweep, statuses: Mapping[str, str]) -> dict[str, Any]:
 
     Returns:
       JSON values: what was asked, a row for each trial with its status and the found network's `Outcome`, the points
-      with their networks over the seeds (see `seeds.points`), and the names of the points on the front. The front is
-      that of the mean validation accuracy where every point has one, so that it is not chosen by the test images; else
-      that of the mean test accuracy.
+      with their networks over the seeds (see `seeds.points`) and their curves (see `curves.over_seeds`), and the names
+      of the points on the front. The front is that of the mean validation accuracy where every point has one, so that
+      it is not chosen by the test images; else that of the mean test accuracy.
     """
     rows: list[dict[str, Any]] = []
     trained: dict[str, list[Network]] = {}
+    runs: dict[str, list[Run]] = {}
     limited = MEMORY if not sweep.unit else None
     for trial in sweep.trials:
         status = statuses.get(trial.name, "waiting")
@@ -100,10 +102,15 @@ def collect(sweep: Sweep, statuses: Mapping[str, str]) -> dict[str, Any]:
         run = read(sweep.path(trial)) if status == "finished" else None
         if run:
             limited = limited or _limited(run)
+            runs.setdefault(trial.point.name, []).append(run)
             trained[trial.name] = [Network(one, _outcome(run, one), str(row["run_dir"])) for one in run.trainings]
         outcome = next((_outcome(run, run.searched) for run in [run] if run and run.searched), Outcome())
         rows.append({**row, **vars(outcome)})
-    points = seeds.points(sweep.points, _networks(sweep, trained))
+    points = [
+        {**point, "curves": curves.over_seeds(runs.get(point["name"], []))}
+        for point in seeds.points(sweep.points, _networks(sweep, trained))
+    ]
+    any_run = next((own[0] for own in runs.values()), None)
     candidates = {point["name"]: found for point in points if (found := searched(point)) and found["cost"]}
     by = "validation_accuracy" if candidates and all(map(_validated, candidates.values())) else "accuracy"
     known = {name: (one["cost"]["mean"], one[by]["mean"]) for name, one in candidates.items() if one[by]}
@@ -118,6 +125,8 @@ def collect(sweep: Sweep, statuses: Mapping[str, str]) -> dict[str, Any]:
         "unit": limited.unit if limited else sweep.unit,
         "trials": rows,
         "points": points,
+        "curves": curves.labels(any_run) if any_run else {},
+        "epoch": method_named(any_run.method).epoch if any_run else "epoch",
         "front_by": by,
         "front": front,
         "command": sweep.again,

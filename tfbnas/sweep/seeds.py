@@ -57,16 +57,19 @@ Networks = Mapping[str, Mapping[int | None, Sequence[Network]]]
 def points(grid: Sequence[Point], networks: Networks) -> list[dict[str, Any]]:
     """For each point what it is, and every network trained in it over the seeds, as JSON values.
 
-    A network has `seeds`, the `run_dirs` of each, and each of `MEASURES` as a `spread`. One that is compared with has
-    also the `difference` found - baseline in test accuracy; the one that was found has that to the first point of the
-    same budget, where there are other points.
+    A network has `seeds`, the `run_dirs` of each, each of `MEASURES` as a `spread`, and a `difference`. For one that is
+    compared with it is found - baseline in test accuracy; for the one that was found it is that to the network found at
+    the first point of the same budget, whose name is `to`.
     """
-    found, first = [], dict[Any, Mapping[Any, Network]]()
+    found, first = [], dict[Any, tuple[str, Mapping[Any, Network]]]()
     for point in grid:
         own = _by_key(networks.get(point.name, {}))
         searched = next((runs for runs in own.values() if _any(runs).training.role == "searched"), {})
-        reference = first.setdefault((point.budget, point.penalty_weight), searched)
-        rows = [_row(runs, searched, reference) for runs in own.values()]
+        to, reference = first.setdefault((point.budget, point.penalty_weight), (point.name, searched))
+        rows = []
+        for runs in own.values():
+            against = difference(searched, reference if runs is searched else runs) if runs is not reference else None
+            rows.append(_row(runs, against and {**against, "to": to if runs is searched else None}))
         found.append({**dataclasses.asdict(point), "networks": rows})
     return found
 
@@ -84,18 +87,14 @@ def _any(runs: Mapping[int | None, Network]) -> Network:
     return next(iter(runs.values()))
 
 
-def _row(
-    runs: Mapping[int | None, Network], searched: Mapping[int | None, Network], reference: Mapping[int | None, Network]
-) -> dict[str, Any]:
+def _row(runs: Mapping[int | None, Network], difference: dict[str, Any] | None) -> dict[str, Any]:
     training = _any(runs).training
-    is_searched = runs is searched
-    against = difference(searched, reference if is_searched else runs)
     return {
         **{name: getattr(training, name) for name in ("key", "label", "role", "form")},
         "seeds": list(runs),
         "run_dirs": [network.run_dir for network in runs.values()],
         **{name: spread(getattr(network.outcome, name) for network in runs.values()) for name in MEASURES},
-        "difference": None if runs is reference else against,
+        "difference": difference,
     }
 
 

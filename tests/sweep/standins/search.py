@@ -99,7 +99,9 @@ def main(command: Command[Settings]) -> None:
     with RunDirectory(command.run_dir, command.to_dict()) as run:
         found = 0.9 * budget.limit
         costs = (Limited("steps", "steps", 1.0, budget.limit, found, found),)
-        result = SearchResult("bsn", "mine", "Probability", costs, {"method": "bsn"}, 2.0)
+        rows = [{"epoch": e, "cost": found * (1 + 1 / e), "entropy": e + settings.seed} for e in (1, 2, 3)]
+        rows[0]["warm_up"] = True
+        result = SearchResult("bsn", "mine", "Probability", costs, {"method": "bsn"}, 2.0, rows)
         _stage(run, "search", result, settings)
         if budget.limit in settings.kill:
             os.kill(os.getpid(), signal.SIGKILL)
