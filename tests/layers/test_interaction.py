@@ -37,6 +37,20 @@ def test_staircase_against_a_table_by_hand(reach, intervals, steps):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_staircase_is_the_same_in_a_graph():
+    """There products of constants are folded, which moved bitcounts at a break into the next interval."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+    def run(bitcounts):
+        return [staircase(bitcounts, intervals, reach) for intervals, reach in sizes]
+
+    sizes = [(float(intervals), reach) for intervals in (3, 5) for reach in range(3, 160, 3)]
+    found = run(tf.range(-480.0, 481.0))
+    for (intervals, reach), own in zip(sizes, found, strict=True):
+        exact = [-((-(p + reach) * int(intervals)) // (2 * reach)) - 1 for p in range(-480, 481)]
+        np.testing.assert_array_equal(own, np.clip(exact, 0, intervals - 1) - (intervals - 1) / 2, err_msg=str(reach))
+
+
 def test_reach_in_deviations_of_independent_bits():
     assert [reach_of(288, reach) for reach in (None, 3.0, 1.0, 100.0)] == [288, 51, 17, 288]
     assert reach_of(144, 2.0) == 24

@@ -1,7 +1,5 @@
 """Random search: what is drawn, what is kept, and which candidate wins."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -35,20 +33,21 @@ def test_every_number_of_channels_is_drawn_equally_often():
     assert np.all(np.abs(counts - 400) < 5 * np.sqrt(400))
 
 
-def test_no_candidate_has_a_width_for_which_a_wider_one_is_faster():
-    budget, time = Budget(Memory("file"), 130_000.0), Latency("raspberry_pi_4b")
-    liked, drawn = (
-        tfbnas.Random("resnet18", budget=budget, candidates=3, seed=1, fast_on=table).candidates
-        for table in ("raspberry_pi_4b", None)
-    )
-    for one in liked:
-        assert budget.cost.of(one) <= budget.limit
+def test_widths_are_proportions_that_were_drawn_closed_to_the_budget_and_liked_by_kernels():
+    """Of networks drawn by their widths alone, two in 5000 are within a tenth of this budget."""
+    limit, own = 60_000.0, {"candidates": 3, "draws": 3, "least_share": 0.97}
+    found = tfbnas.Random("resnet18", budget=Budget(Memory("file"), limit), **own)
+    size, time = (price(cost, found.template) for cost in (Memory("file"), Latency("raspberry_pi_4b")))
+    chance = np.random.default_rng(0)
+    for one in found.candidates:
+        drawn = networks.draw(found.template, chance).choices
+        factors = [one.choices[name] / drawn[name] for name in drawn]
+        assert np.std(factors) < 0.3 * np.mean(factors)
+        assert size(one.choices) <= limit
         for name, width in one.choices.items():
             for multiple in (8, 32):
-                wider = replace(one, choices={**one.choices, name: -(-width // multiple) * multiple})
-                assert budget.cost.of(wider) > budget.limit or time.of(wider) >= time.of(one) * (1 - 1e-5)
-    assert any(one.choices != other.choices for one, other in zip(liked, drawn, strict=True))
-    assert sum(map(time.of, liked)) < sum(map(time.of, drawn))
+                wider = {**one.choices, name: -(-width // multiple) * multiple}
+                assert size(wider) > limit or time(wider) >= time(one.choices) * (1 - 1e-5)
 
 
 def test_several_budgets_hold_at_once():
@@ -69,7 +68,7 @@ def test_the_fast_price_is_the_cost(network):
 
 
 def test_a_budget_that_chance_does_not_meet_is_refused_with_what_was_drawn():
-    with pytest.raises(UserError, match=r"of 50 bytes. Received: 0 of 30 drawn, which take [\d.]+ to \d+ bytes"):
+    with pytest.raises(UserError, match=r"of 50 bytes. Received: 0 of 30 drawn, which take [\d.]+ to [\d.]+ bytes"):
         search(limit=50.0, draws=30)
 
 

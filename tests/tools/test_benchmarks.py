@@ -1,6 +1,7 @@
 """The benchmarks run, in a tiny form, and their tables can be read; what they measure is not tested."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -54,14 +55,56 @@ def test_interactions():
     assert plain[1] == 1 and all(share == pytest.approx(speed / plain[0], abs=0.02) for speed, share in others)
 
 
-def test_the_authors_schedule_is_ours(monkeypatch):
-    """The benchmark's plain loops price what `Distributed` prices."""
-    path = TOOLS / "benchmark_bsn_step.py"
+@pytest.mark.slow
+def test_reward_signal(tmp_path):
+    sizes = {"data.image_size": 8, "network.base": 4, "budget.cost": "edges", "budget.limit": 400}
+    sizes |= {"search.epochs": 2, "search.reward_images": 8}
+    settings = [text for name, value in sizes.items() for text in (f"--{name}", str(value))]
+    about, head, *rows = run(
+        "reward_signal.py", "--edges", "6", "--batches", "4", "--json", str(tmp_path / "out.json"), *settings
+    )
+    assert about.startswith("cibcnn_resnet20 quick, seed 0: 2 epochs") and about.endswith("4 batches of 8 images")
+    assert head.split() == ["kind", "edges", "estimate", "mean", "spread", "noise", "help", "hurt"]
+    assert [row.split()[:2] for row in rows[:2]] == [["added", "6"], ["best", "6"]] and rows[2].startswith("kept")
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["signal"][1]["estimate"] > abs(found["signal"][0]["estimate"])
+    assert [(row["images"], row["threshold"]) for row in found["rewards"]] == [(8, 0.003), (16, 0.003), (8, 0), (16, 0)]
+    assert all(0 <= row["help"] + row["hurt"] <= 1 and row["noise"] > 0 for row in found["signal"])
+
+
+def test_signal_and_noise_are_told_apart(tool):
+    """Edges whose usefulness has the spread 2 are seen through noise of 5 on each of 400 batches."""
+    found, random = tool("reward_signal"), np.random.default_rng(0)
+    useful = random.normal(1.0, 2.0, size=(500, 1))
+    changes = useful + random.normal(0, 5.0, size=(500, 400))
+    said = found.signal(changes)
+    assert said["spread"] == pytest.approx(np.std(useful, ddof=1), abs=0.05)
+    assert said["noise"] == pytest.approx(5, abs=0.05)
+    assert said["help"] == pytest.approx(np.mean(useful > 0.5), abs=0.02)
+    assert said["hurt"] == pytest.approx(np.mean(useful < -0.5), abs=0.02)
+    nothing = found.rewards(random.normal(size=(500, 400)), 4, 0.5)
+    assert nothing["not 0"] == pytest.approx(0.317, abs=0.01) and nothing["right"] == pytest.approx(0.5, abs=0.02)
+    assert found.rewards(np.full((3, 8), -2.0), 4, 1.0) == {"not 0": 1, "right": 1}
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """Imports a tool by its name."""
     monkeypatch.syspath_prepend(TOOLS)
-    specification = importlib.util.spec_from_file_location("benchmark_bsn_step", path)
-    tool = importlib.util.module_from_spec(specification)
-    monkeypatch.setitem(sys.modules, "benchmark_bsn_step", tool)
-    specification.loader.exec_module(tool)
+
+    def imported(name):
+        specification = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+        found = importlib.util.module_from_spec(specification)
+        monkeypatch.setitem(sys.modules, name, found)
+        specification.loader.exec_module(found)
+        return found
+
+    return imported
+
+
+def test_the_authors_schedule_is_ours(tool):
+    """The benchmark's plain loops price what `Distributed` prices."""
+    tool = tool("benchmark_bsn_step")
     graph = resnet_fabric_graph(n=3)
     order = tool.allocation_order("depth_first", graph.costs, graph.successors)
     architecture = tfbnas.Architecture("t", "resnet_fabric", {}, (32, 32, 3), 10, {"n": 3})

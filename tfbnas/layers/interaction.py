@@ -102,11 +102,12 @@ def staircase(bitcounts: tf.Tensor, intervals: Any, reach: int) -> tf.Tensor:
     """Number of the interval that a bitcount lies in, counted from the middle one.
 
     [-reach, reach] is divided into `intervals` equal parts, each open on its left. What lies below belongs to the first
-    of them, what lies above to the last. With exact bitcounts the result is exact for a reach of up to a million: the
-    quotient is rounded correctly, and is either a tie or at least 1 / (2 reach) away from one.
+    of them, what lies above to the last. The result is exact, however a compiler orders the products, as long as the
+    largest bitcount times `intervals` is below a million: half a bitcount is taken off, so that what is rounded up is
+    never nearer to a whole number than 1 / (4 reach).
 
     Args:
-      bitcounts: Real, of any shape, channels last.
+      bitcounts: Whole numbers of any shape, channels last.
       intervals: |K|, odd; a number, or one for each channel.
       reach: In bitcounts. N0, how many products a bitcount is the sum of, in the paper; see `reach_of`.
 
@@ -115,8 +116,8 @@ def staircase(bitcounts: tf.Tensor, intervals: Any, reach: int) -> tf.Tensor:
     """
     intervals = tf.convert_to_tensor(intervals, tf.float32)
     limit = (intervals - 1.0) * 0.5
-    quotient = tf.cast(bitcounts, tf.float32) * intervals / (2.0 * reach)
-    return tf.clip_by_value(tf.math.ceil(quotient - 0.5), -limit, limit)
+    steps = (tf.cast(bitcounts, tf.float32) * intervals - (reach + 0.5)) / (2.0 * reach)
+    return tf.clip_by_value(tf.math.ceil(steps), -limit, limit)
 
 
 def unit_of(terms: int, influence_unit: float) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 from tfbnas.report import style
 from tfbnas.report.bars import largest, stacked
@@ -84,7 +85,7 @@ def reward(run: Run, narrow: bool) -> Canvas:
     style.line(axis, *searching(run), "accent", gid="reward", lw=1.8)
     axis.axhline(0.0, color=style.COLORS["faint"], lw=0.9)
     axis.set_ylabel("Mean reward")
-    style.epochs(axis, "epoch", run.warm_up)
+    style.epochs(axis, "epoch", run.warm_up, said=False)  # there is no room to name it: nothing is drawn in it
     return figure
 
 
@@ -127,6 +128,7 @@ def influences(run: Run, narrow: bool) -> Canvas:
     axis.set_xticks(range(len(sizes)), [f"{size:+d}".replace("-", "−") for size in sizes])
     axis.set_xlabel("Influence K")
     axis.set_ylabel("Edges")
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.margins(y=0.12)
     return figure
 

@@ -2,8 +2,10 @@
 
 Source: Li & Talwalkar, "Random Search and Reproducibility for Neural Architecture Search", UAI 2019, without its weight
 sharing. Candidates are drawn uniformly, within the budgets and above a share of the first one. Each is trained briefly
-on one half of the training images. The best one on the other half is the result. Widths that were drawn become widths
-that kernels like (ours, see `closing_widths`).
+on one half of the training images. The best one on the other half is the result.
+
+Ours: where all choices are widths, what is drawn are their proportions. They are closed to the budgets, with widths
+that kernels like (see `closing_widths`): few networks of random widths are near a budget.
 """
 
 from __future__ import annotations
@@ -20,12 +22,15 @@ from tfbnas.architecture import Architecture
 from tfbnas.costs import DifferentiableCost
 from tfbnas.costs.closed import opened, price
 from tfbnas.errors import UserError
-from tfbnas.networks.choices import Width, as_number
+from tfbnas.networks.choices import LARGEST_RATIO, Width, as_number
 from tfbnas.search import width_times
 from tfbnas.search.base import Search
 from tfbnas.search.batches import epochs_of, steps_of
-from tfbnas.search.closing_widths import Faster, fits
+from tfbnas.search.closing_widths import channels_of, close
 from tfbnas.search.random_settings import Settings
+
+_SIGMA = 0.1
+"""Scale of the distribution around what was drawn: small, so that rounding alone decides who gets what is left."""
 
 
 class Random(Search):
@@ -46,15 +51,12 @@ class Random(Search):
 
     def _drawn(self) -> Iterator[Architecture]:
         own, chance, found, costs = self.settings, np.random.default_rng(self.seed), set[str](), []
-        prices = [price(budget.cost, self.template) for budget in self.budgets]
-        liked = self._liked()
+        prices, closed = [price(budget.cost, self.template) for budget in self.budgets], self._closing()
         for drawn in filter(None, (networks.draw(self.template, chance) for _ in range(own.draws))):
-            costs.append([of(drawn.choices) for of in prices])
-            fits = all(cost <= budget.limit for cost, budget in zip(costs[-1], self.budgets, strict=True))
-            if fits and costs[-1][0] >= own.least_share * self.budget.limit:
-                candidate = liked(drawn)
-                if candidate.id in found:
-                    continue
+            candidate = closed(drawn)
+            costs.append([of(candidate.choices) for of in prices])
+            within = all(cost <= budget.limit for cost, budget in zip(costs[-1], self.budgets, strict=True))
+            if within and costs[-1][0] >= own.least_share * self.budget.limit and candidate.id not in found:
                 found.add(candidate.id)
                 yield candidate
                 if len(found) == own.candidates:
@@ -66,23 +68,24 @@ class Random(Search):
             f"take {min(first):.4g} to {max(first):.4g} {unit}; change the budget, `least_share` or `draws`."
         )
 
-    def _liked(self) -> Callable[[Architecture], Architecture]:
-        """From a network that was drawn to the one with widths that kernels like, within the budgets."""
-        kinds = networks.choices(self.template).values()
+    def _closing(self) -> Callable[[Architecture], Architecture]:
+        """From a network that was drawn to the candidate: widths are closed to the budgets, all else is as drawn."""
+        kinds = networks.choices(self.template)
+        bases = {name: kind.base for name, kind in kinds.items() if isinstance(kind, Width)}
         costs_are_known = all(isinstance(budget.cost, DifferentiableCost) for budget in self.budgets)
-        found = width_times.table(self.budgets, self.settings.fast_on)
-        if found is None or not costs_are_known or not all(isinstance(kind, Width) for kind in kinds):
+        if not costs_are_known or len(bases) < len(kinds):
             return lambda drawn: drawn
         operations, names = opened(self.template)
-        prices, times = width_times.prices_and_times(self.budgets, found, operations, names)
-        if times is None:
-            return lambda drawn: drawn
-        faster, limits = Faster(times), np.array([budget.limit for budget in self.budgets])
+        table = width_times.table(self.budgets, self.settings.fast_on)
+        prices, times = width_times.prices_and_times(self.budgets, table, operations, names)
+        base = np.array([bases[name] for name in names])
+        limits = np.array([budget.limit for budget in self.budgets])
 
         def of(drawn: Architecture) -> Architecture:
-            row = np.array([[drawn.choices[name] for name in names]])
-            (wider,) = faster.widened(row, lambda rows: fits(prices(rows), limits))
-            return replace(drawn, choices={**drawn.choices, **dict(zip(names, wider.tolist(), strict=True))})
+            ratios = np.array([drawn.choices[name] for name in names]) / base
+            widest = channels_of(np.full(len(base), LARGEST_RATIO), base)
+            found = close(ratios, _SIGMA, base=base, widest=widest, prices=prices, limits=limits, times=times)
+            return replace(drawn, choices=dict(zip(names, found.channels.tolist(), strict=True)))
 
         return of
 

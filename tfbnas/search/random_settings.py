@@ -21,9 +21,9 @@ class Settings(WeightSettings):
       least_share: Part of the budget that a candidate takes at least, so that candidates compare.
       draws: Architectures drawn at most to find the candidates.
       batch_size: Images per step.
-      fast_on: Latency table by which candidates get widths that kernels like: of the number drawn and the next
-        multiples of 8 and of 32 the fastest, within the budgets. A latency budget's own table comes first. null:
-        candidates are as they were drawn.
+      fast_on: Latency table by which candidates get widths that kernels like: of the number found and the next
+        multiples of 8 and of 32 the fastest, within the budgets. A latency budget's own table comes first. null for
+        none.
     """
 
     candidates: int = 8
