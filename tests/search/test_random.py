@@ -72,6 +72,15 @@ def test_a_budget_that_chance_does_not_meet_is_refused_with_what_was_drawn():
         search(limit=50.0, draws=30)
 
 
+def test_a_generous_budget_leaves_the_proportions():
+    found = search(limit=1e6, candidates=3, least_share=0.0, fast_on=None).candidates
+    assert len({one.id for one in found}) == 3
+    bases = {name: kind.base for name, kind in networks.choices(found[0]).items()}
+    for one in found:
+        ratios = sorted(one.choices[name] / base for name, base in bases.items())
+        assert ratios[-1] == pytest.approx(2.5, abs=0.2) and ratios[0] < 2.3
+
+
 @pytest.fixture(scope="module")
 def fitted(image_batches):
     """A search of two candidates, its history, and the optimiser's steps and the stem before each candidate."""

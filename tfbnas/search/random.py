@@ -32,6 +32,9 @@ from tfbnas.search.random_settings import Settings
 _SIGMA = 0.1
 """Scale of the distribution around what was drawn: small, so that rounding alone decides who gets what is left."""
 
+_CLOSED_DRAWS = 20
+"""Draws for each candidate where widths are closed, which takes milliseconds and nearly always succeeds."""
+
 
 class Random(Search):
     """Draws, trains and compares architectures; arguments as of `Search`. A candidate is one epoch to Keras."""
@@ -52,8 +55,9 @@ class Random(Search):
     def _drawn(self) -> Iterator[Architecture]:
         own, chance, found, costs = self.settings, np.random.default_rng(self.seed), set[str](), []
         prices, closed = [price(budget.cost, self.template) for budget in self.budgets], self._closing()
-        for drawn in filter(None, (networks.draw(self.template, chance) for _ in range(own.draws))):
-            candidate = closed(drawn)
+        draws = min(own.draws, _CLOSED_DRAWS * own.candidates) if closed else own.draws
+        for drawn in filter(None, (networks.draw(self.template, chance) for _ in range(draws))):
+            candidate = closed(drawn) if closed else drawn
             costs.append([of(candidate.choices) for of in prices])
             within = all(cost <= budget.limit for cost, budget in zip(costs[-1], self.budgets, strict=True))
             if within and costs[-1][0] >= own.least_share * self.budget.limit and candidate.id not in found:
@@ -68,13 +72,13 @@ class Random(Search):
             f"take {min(first):.4g} to {max(first):.4g} {unit}; change the budget, `least_share` or `draws`."
         )
 
-    def _closing(self) -> Callable[[Architecture], Architecture]:
-        """From a network that was drawn to the candidate: widths are closed to the budgets, all else is as drawn."""
+    def _closing(self) -> Callable[[Architecture], Architecture] | None:
+        """From a network that was drawn to one of its proportions within the budgets; None if not all are widths."""
         kinds = networks.choices(self.template)
         bases = {name: kind.base for name, kind in kinds.items() if isinstance(kind, Width)}
         costs_are_known = all(isinstance(budget.cost, DifferentiableCost) for budget in self.budgets)
         if not costs_are_known or len(bases) < len(kinds):
-            return lambda drawn: drawn
+            return None
         operations, names = opened(self.template)
         table = width_times.table(self.budgets, self.settings.fast_on)
         prices, times = width_times.prices_and_times(self.budgets, table, operations, names)
@@ -83,7 +87,7 @@ class Random(Search):
 
         def of(drawn: Architecture) -> Architecture:
             ratios = np.array([drawn.choices[name] for name in names]) / base
-            widest = channels_of(np.full(len(base), LARGEST_RATIO), base)
+            widest = channels_of(ratios * LARGEST_RATIO / np.max(ratios), base)
             found = close(ratios, _SIGMA, base=base, widest=widest, prices=prices, limits=limits, times=times)
             return replace(drawn, choices=dict(zip(names, found.channels.tolist(), strict=True)))
 
