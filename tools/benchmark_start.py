@@ -49,7 +49,7 @@ from tfbnas.export import export
 from tfbnas.networks import build
 base, size = map(int, sys.argv[1:])
 model = build(Architecture("benchmark", "resnet18", {}, (size, size, 3), 10, {"base": base}))
-images = np.random.default_rng(0).normal(size=(100, size, size, 3)).astype("float32")
+images = np.random.default_rng(0).uniform(-1, 1, (100, size, size, 3)).astype("float32")
 begin = time.process_time()
 with tempfile.TemporaryDirectory() as directory:
     print(export(model, directory, images=images).seconds, time.process_time() - begin)
