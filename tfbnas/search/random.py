@@ -54,13 +54,14 @@ class Random(Search):
 
     def _drawn(self) -> Iterator[Architecture]:
         own, chance, found, costs = self.settings, np.random.default_rng(self.seed), set[str](), []
-        prices, closed = [price(budget.cost, self.template) for budget in self.budgets], self._closing()
-        draws = min(own.draws, _CLOSED_DRAWS * own.candidates) if closed else own.draws
+        closing = self._closing()
+        prices = [] if closing else [price(budget.cost, self.template) for budget in self.budgets]
+        draws = min(own.draws, _CLOSED_DRAWS * own.candidates) if closing else own.draws
         for drawn in filter(None, (networks.draw(self.template, chance) for _ in range(draws))):
-            candidate = closed(drawn) if closed else drawn
-            costs.append([of(candidate.choices) for of in prices])
-            within = all(cost <= budget.limit for cost, budget in zip(costs[-1], self.budgets, strict=True))
-            if within and costs[-1][0] >= own.least_share * self.budget.limit and candidate.id not in found:
+            candidate, cost = closing(drawn) if closing else (drawn, [of(drawn.choices) for of in prices])
+            costs.append(cost)
+            within = all(one <= budget.limit for one, budget in zip(cost, self.budgets, strict=True))
+            if within and cost[0] >= own.least_share * self.budget.limit and candidate.id not in found:
                 found.add(candidate.id)
                 yield candidate
                 if len(found) == own.candidates:
@@ -72,8 +73,11 @@ class Random(Search):
             f"take {min(first):.4g} to {max(first):.4g} {unit}; change the budget, `least_share` or `draws`."
         )
 
-    def _closing(self) -> Callable[[Architecture], Architecture] | None:
-        """From a network that was drawn to one of its proportions within the budgets; None if not all are widths."""
+    def _closing(self) -> Callable[[Architecture], tuple[Architecture, list[float]]] | None:
+        """From a network that was drawn to one of its proportions within the budgets, and its costs.
+
+        None where not all choices are widths.
+        """
         kinds = networks.choices(self.template)
         bases = {name: kind.base for name, kind in kinds.items() if isinstance(kind, Width)}
         costs_are_known = all(isinstance(budget.cost, DifferentiableCost) for budget in self.budgets)
@@ -85,11 +89,12 @@ class Random(Search):
         base = np.array([bases[name] for name in names])
         limits = np.array([budget.limit for budget in self.budgets])
 
-        def of(drawn: Architecture) -> Architecture:
+        def of(drawn: Architecture) -> tuple[Architecture, list[float]]:
             ratios = np.array([drawn.choices[name] for name in names]) / base
             widest = channels_of(ratios * LARGEST_RATIO / np.max(ratios), base)
             found = close(ratios, _SIGMA, base=base, widest=widest, prices=prices, limits=limits, times=times)
-            return replace(drawn, choices=dict(zip(names, found.channels.tolist(), strict=True)))
+            closed = replace(drawn, choices=dict(zip(names, found.channels.tolist(), strict=True)))
+            return closed, prices(found.channels[None])[0].tolist()
 
         return of
 

@@ -19,7 +19,8 @@ class Settings(WeightSettings):
       candidates: Architectures to compare; 1 gives a random one.
       epochs: Passes of each candidate over one half of the training images; the other half says which is best.
       least_share: Part of the budget that a candidate takes at least, so that candidates compare.
-      draws: Architectures drawn at most to find the candidates.
+      draws: Architectures drawn at most to find the candidates; of widths, which are closed to the budget, at most 20
+        for each candidate.
       batch_size: Images per step.
       fast_on: Latency table by which candidates get widths that kernels like: of the number found and the next
         multiples of 8 and of 32 the fastest, within the budgets. A latency budget's own table comes first. null for
