@@ -205,6 +205,29 @@ def test_bitcounts_are_whole_numbers_under_bfloat16():
     )
 
 
+@pytest.mark.parametrize("channels", [3, 29, 56, 64])  # N0 = 27; 261, odd; 504, even; 576, too large for bfloat16
+def test_bitcounts_are_the_same_under_bfloat16(channels):
+    random = np.random.default_rng(channels)
+    x = random.normal(size=(4, 5, 5, channels)).astype(np.float32)
+    x[0] = 1.0
+    x[1, :, :, 0] = -1.0  # next to the largest count
+    x[1, :, :, 1:] = 1.0
+    kernel = random.normal(size=(3, 3, channels, 8)).astype(np.float32)
+    kernel[..., 0] = 1.0 + random.random((3, 3, channels))  # all of one sign, if it is not standardised
+    found = []
+    for policy in ("float32", "mixed_bfloat16"):
+        tf.keras.mixed_precision.set_global_policy(policy)
+        try:
+            layer = InteractedConv2D(8, 3, kernel_quantizer="ste_sign")
+            layer.build(x.shape)
+            layer.kernel.assign(kernel)
+            found.append(layer(tf.cast(x, layer.input_quantizer.compute_dtype)).numpy())
+        finally:
+            tf.keras.mixed_precision.set_global_policy("float32")
+    assert found[0].max() == 9 * channels
+    np.testing.assert_array_equal(*found)
+
+
 def test_channels_that_no_layout_fits():
     """The same network built for training, where activations have more channels than the layer."""
     x = images(np.random.default_rng(0), channels=3)

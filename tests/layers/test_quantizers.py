@@ -1,11 +1,11 @@
-"""Forward passes and gradients of the two quantisers, against their formulas in numpy."""
+"""Forward passes and gradients of the quantisers, against their formulas in numpy, or against Larq's."""
 
 import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfbnas.layers import LearnedStep, StandardizedSign
+from tfbnas.layers import ApproxSign, LearnedStep, StandardizedSign, SteSign
 from tfbnas.layers.quantizers import MINIMAL_STEP, unit_step
 from tfbnas.layers.width import OpenWidth
 
@@ -148,6 +148,31 @@ def test_standardized_sign_gradient_is_that_of_the_standardisation(clip_value):
         tape.watch(x)
         loss = tf.reduce_sum(StandardizedSign(clip_value)(x) * tf.constant(upstream, tf.float32))
     np.testing.assert_allclose(tape.gradient(loss, x), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (SteSign(), lq.quantizers.SteSign()),
+        (SteSign(1.3), lq.quantizers.SteSign(1.3)),
+        (SteSign(None), lq.quantizers.SteSign(None)),
+        (ApproxSign(), lq.quantizers.ApproxSign()),
+    ],
+)
+def test_signs_are_those_of_larq(ours, theirs, dtype):
+    inputs = tf.cast(signed_inputs(1.0), dtype)
+    upstream = tf.cast(np.random.default_rng(1).normal(size=inputs.shape), dtype)
+    found = []
+    for quantizer in (ours, theirs):
+        quantizer = type(quantizer).from_config({**quantizer.get_config(), "dtype": dtype})
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = quantizer(inputs)
+        found.append((outputs, tape.gradient(outputs, inputs, upstream)))
+    for own, other in zip(*found, strict=True):
+        assert own.dtype == other.dtype == dtype
+        np.testing.assert_array_equal(own, other)
 
 
 @pytest.mark.parametrize("layer", [LearnedStep(0.7, name="s"), StandardizedSign(1.25), StandardizedSign()])

@@ -75,6 +75,10 @@ def _zero_one_dense(call: Call, deployment: Deployment) -> Any:
     return deployment.pixels.vector(output, call.name)
 
 
+def _sign(call: Call, deployment: Deployment) -> Any:
+    return lq.quantizers.SteSign(name=call.name, dtype="float32")(deployment.read(call))
+
+
 def _sign_convolution(call: Call, deployment: Deployment) -> Any:
     writer = call.writers[0]
     while writer.writers and rules_of(writer.layer).keeps_bits(writer.layer):
@@ -82,7 +86,7 @@ def _sign_convolution(call: Call, deployment: Deployment) -> Any:
     if bits_of(writer.layer).outputs != 1 or rules_of(writer.layer).threshold is not None:
         raise UserError(
             f"Expected the input of {type(call.layer).__name__} {call.name!r} to be -1 and +1. Received: the output of "
-            f"{writer.layer.name!r}; put Larq's SteSign in between."
+            f"{writer.layer.name!r}; put SteSign in between."
         )
     # The convolution takes the sign itself; that of a sign is the sign.
     tensor = deployment.read(call.writers[0] if writer is call.writers[0] else call)
@@ -183,6 +187,7 @@ register(tfl.LearnedStep, lower=_step)
 register(tfl.BinaryConv2D, lower=_zero_one_convolution)
 register(tfl.BinaryDense, lower=_zero_one_dense)
 register(tfl.SignConv2D, tfl.RectifiedConv2D, lower=_sign_convolution)
+register(tfl.SteSign, tfl.ApproxSign, lower=_sign)
 register(tfl.FloatConv2D, lower=_float_convolution)
 register(FloatDepthwiseConv2D, lower=_depthwise)
 register(tfl.Dense, tf.keras.layers.Dense, lower=_dense, reads_any_form=True)

@@ -6,11 +6,12 @@ from tfbnas.layers.dense import BinaryDense
 from tfbnas.layers.gate import Gated, OpenGate
 from tfbnas.layers.interaction import InteractedConv2D
 from tfbnas.layers.normalization import BatchNormalization
-from tfbnas.layers.quantizers import LearnedStep, StandardizedSign
+from tfbnas.layers.quantizers import ApproxSign, LearnedStep, StandardizedSign, SteSign
 from tfbnas.layers.rectified import RectifiedConv2D
 from tfbnas.layers.width import OpenWidth
 
 __all__ = [
+    "ApproxSign",
     "BatchNormalization",
     "BinaryConv2D",
     "BinaryDense",
@@ -24,6 +25,7 @@ __all__ = [
     "RectifiedConv2D",
     "SignConv2D",
     "StandardizedSign",
+    "SteSign",
     "blocks",
     "register_blocks",
 ]

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-import larq as lq
 import tensorflow as tf
 
 from tfbnas.errors import UserError, nearest
 from tfbnas.layers.convolution import BinaryConv2D, FloatConv2D, SignConv2D
-from tfbnas.layers.quantizers import LearnedStep
+from tfbnas.layers.quantizers import ApproxSign, LearnedStep, SteSign
 from tfbnas.layers.rectified import RectifiedConv2D
 
 Layer: TypeAlias = tf.keras.layers.Layer
 
 _WAYS: dict[str, tuple[type[Layer], type[Layer]]] = {
     "zero_alpha": (LearnedStep, BinaryConv2D),
-    "sign": (lq.quantizers.SteSign, SignConv2D),
-    "rectified": (lq.quantizers.ApproxSign, RectifiedConv2D),
+    "sign": (SteSign, SignConv2D),
+    "rectified": (ApproxSign, RectifiedConv2D),
     "float": (tf.keras.layers.ReLU, FloatConv2D),
 }
 

@@ -15,7 +15,7 @@ from tfbnas.errors import UserError
 from tfbnas.hints import has_type
 from tfbnas.layers.arguments import drop_fixed
 from tfbnas.layers.convolution import _SizedConvolution
-from tfbnas.layers.quantizers import StandardizedSign
+from tfbnas.layers.quantizers import StandardizedSign, SteSign
 from tfbnas.layers.width import pad_to_layout, present_size, static_size
 
 Edge = tuple[int, int, int]
@@ -141,7 +141,7 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
     y_s = p_s + sum over the edges (t, s, K) of sign(K) staircase(p_t, |K|) ceil(U0 N0), with p the bitcount of N0 =
     input channels x kernel height x kernel width products. Teachers are read before they are corrected, so the order of
     edges does not matter. The gradient to the student is the identity; none goes to the teacher. The output is an
-    integer, computed in float32 under every precision. `padding="same"` with ones, no bias; a BatchNormalization should
+    integer in float32 under every precision; under bfloat16 what is exact there is computed in it (see `bitcounts`). `padding="same"` with ones, no bias; a BatchNormalization should
     follow, which makes a scale per filter superfluous.
 
         layer = InteractedConv2D(64, 3, edges=[(0, 5, 3), (7, 5, -5)])
@@ -157,7 +157,7 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
       levels: K0: influences are +-3 .. +-(2 K0 + 1). Default 2.
       interval_reach: Up to which bitcount the intervals divide, in units of sqrt(N0), above 0. This is ours. Default:
         up to N0 (paper).
-      input_quantizer: Default: "ste_sign".
+      input_quantizer: Default: `SteSign()`.
       kernel_quantizer: Default: `StandardizedSign()`.
 
     Raises:
@@ -188,8 +188,9 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
         drop_fixed(type(self).__name__, kwargs, {"pad_values": (1.0,), "dilation_rate": (1, (1, 1), [1, 1])})
         kwargs.setdefault("kernel_initializer", "he_normal")
         kwargs["dtype"] = "float32"
-        input_quantizer = kwargs.pop("input_quantizer", None) or "ste_sign"
+        input_quantizer = kwargs.pop("input_quantizer", None) or SteSign()
         kernel_quantizer = kwargs.pop("kernel_quantizer", None) or StandardizedSign()
+        kwargs["autocast"] = False
         super().__init__(filters, kernel_size, strides, pad_values=1.0, input_quantizer=input_quantizer, **kwargs)
         # Not given to Larq's constructor, which warns where no constraint is given (see BinaryConv2D).
         self.kernel_quantizer = lq.quantizers.get_kernel_quantizer(kernel_quantizer)
@@ -238,17 +239,23 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
         return bitcounts if correction is None else bitcounts + correction
 
     def bitcounts(self, inputs) -> tf.Tensor:
-        """What the convolution counts, before any correction: integers in float32."""
-        # Quantisers are layers with a policy of their own.
-        inputs = tf.cast(self.input_quantizer(inputs), tf.float32)
+        """What the convolution counts, before any correction: integers in float32.
+
+        bfloat16 holds every integer up to 256, and every even one up to 512. All counts of N0 products have the
+        parity of N0.
+        """
+        inputs = self.input_quantizer(inputs)
+        exact = self.terms <= 256 or (self.terms <= 512 and self.terms % 2 == 0)
+        inputs = inputs if exact else tf.cast(inputs, tf.float32)
         padding = [[0, 0], [0, 0]]
         for axis in (0, 1):
             size, window, stride = inputs.shape[1 + axis], self.kernel_size[axis], self.strides[axis]
             total = max(0, (-(-size // stride) - 1) * stride + window - size)
             padding[axis] = [total // 2, total - total // 2]
-        kernel = pad_to_layout(self.kernel_quantizer(self.kernel), self._dimensions)
-        inputs = tf.pad(inputs, [[0, 0], *padding, [0, 0]], constant_values=1.0)
-        return tf.nn.conv2d(inputs, kernel, self.strides, "VALID")
+        kernel = self.kernel_quantizer(tf.convert_to_tensor(self.kernel))
+        kernel = tf.cast(pad_to_layout(kernel, self._dimensions), inputs.dtype)
+        inputs = tf.pad(inputs, [[0, 0], *padding, [0, 0]], constant_values=tf.constant(1.0, inputs.dtype))
+        return tf.cast(tf.nn.conv2d(inputs, kernel, self.strides, "VALID"), tf.float32)
 
     def _correction(self, bitcounts: tf.Tensor) -> tf.Tensor | None:
         """What the edges add to all bitcounts; None where there are none."""

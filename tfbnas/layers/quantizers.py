@@ -1,4 +1,4 @@
-"""The two quantisers of a binary network: {0, alpha} activations and standardised +-1 kernels."""
+"""The quantisers of a binary network: {0, alpha} and +-1 activations, and standardised +-1 kernels."""
 
 from __future__ import annotations
 
@@ -161,3 +161,43 @@ class StandardizedSign(lq.quantizers.Quantizer):
 
     def get_config(self):
         return {**super().get_config(), "clip_value": self.clip_value}
+
+
+@tf.keras.utils.register_keras_serializable(package="tfbnas")
+class SteSign(lq.quantizers.SteSign):
+    """Larq's SteSign with the same outputs and gradients; the gradient takes a third of the time.
+
+    Larq selects by `tf.where`, which is many times slower on a CPU than a product.
+    """
+
+    def call(self, inputs):
+        return super(lq.quantizers.SteSign, self).call(_ste_sign(inputs, self.clip_value))
+
+
+@tf.keras.utils.register_keras_serializable(package="tfbnas")
+class ApproxSign(lq.quantizers.ApproxSign):
+    """Larq's ApproxSign with the same outputs and gradients; the gradient takes a third of the time (see `SteSign`)."""
+
+    def call(self, inputs):
+        return super(lq.quantizers.ApproxSign, self).call(_approx_sign(inputs))
+
+
+def _ste_sign(x: tf.Tensor, clip_value: float | None) -> tf.Tensor:
+    @tf.custom_gradient
+    def sign(x):
+        def gradient(upstream):
+            if clip_value is None:
+                return upstream
+            return upstream * tf.cast(tf.abs(x) <= tf.cast(clip_value, x.dtype), upstream.dtype)
+
+        return lq.math.sign(x), gradient
+
+    return sign(x)
+
+
+@tf.custom_gradient
+def _approx_sign(x: tf.Tensor):
+    def gradient(upstream):
+        return tf.maximum(1 - tf.abs(x), 0) * 2 * upstream
+
+    return lq.math.sign(x), gradient

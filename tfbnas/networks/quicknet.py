@@ -16,6 +16,7 @@ from tfbnas.errors import UserError
 from tfbnas.hints import has_type
 from tfbnas.layers import BatchNormalization, Dense, FloatConv2D, SignConv2D
 from tfbnas.layers.depthwise import FloatDepthwiseConv2D, Smoothing
+from tfbnas.layers.quantizers import SteSign
 from tfbnas.networks.graph import NetworkGraph
 
 BLOCKS = (4, 4, 4, 4)
@@ -158,13 +159,13 @@ def _body(name: str, tensors: list[Any], channels: Any, binarisation: str) -> An
         x = tf.keras.layers.ReLU(name=f"{name}_step")(tensors[0])
         x = FloatConv2D(channels, 3, name=f"{name}_conv")(x)
     else:
-        x = lq.quantizers.SteSign(_CLIP, name=f"{name}_step")(tensors[0])
+        x = SteSign(_CLIP, name=f"{name}_step")(tensors[0])
         x = SignConv2D(
             channels,
             3,
             activation="relu",
             kernel_initializer="glorot_normal",
-            kernel_quantizer=lq.quantizers.SteSign(_CLIP),
+            kernel_quantizer=SteSign(_CLIP),
             kernel_constraint=lq.constraints.WeightClip(_CLIP),
             name=f"{name}_conv",
         )(x)
