@@ -1,12 +1,13 @@
 """Where binary networks win over int8: ResNet-18 of several widths, once as binary, once searched, once as int8.
 
-    python tools/where_binary_wins.py [--data cifar10 --data_dir DIR] [--widths 8 16 32 64] [--epochs 16]
-                                      [--kinds binary latency memory int8] [--out docs/when] [--run_dir RUNS] [--tiny]
+    python tools/where_binary_wins.py [--data cifar10 --data_dir DIR] [--networks binary-8 latency-16 int8-8 ...]
+                                      [--epochs 16] [--out docs/when] [--run_dir RUNS] [--tiny]
 
-For each width, channels of the first stage: the uniform binary network; the binary networks that DMS finds in the
-predicted time of that one, and in its bytes; the int8 network of the same widths. All are trained from scratch with one
-recipe and for as many epochs. Accuracies of int8 are those of its file in TensorFlow's interpreter. Bytes are those of
-the .tflite files. Times are those of a latency table, a model, not measurements.
+The number is a width, channels of the first stage. binary-W is the uniform binary network; latency-W and memory-W are
+the binary networks that DMS finds in the predicted time of that one, and in its bytes; int8-W is the int8 network of
+the same widths. All are trained from scratch with one recipe and for as many epochs. Accuracies of int8 are those of
+its file in TensorFlow's interpreter. Bytes are those of the .tflite files. Times are those of a latency table, a model,
+not measurements.
 
 Each network has a run directory below RUNS. What is there already is not repeated; a killed training goes on with its
 first unfinished epoch. OUT.json, OUT.md (a table) and OUT.svg (a figure) are written anew after each network.
@@ -48,6 +49,11 @@ LABELS = {
     "int8": "int8, uniform",
 }
 _LOOKS = {"binary": ("second", "o"), "latency": ("accent", "D"), "memory": ("third", "s"), "int8": ("stone", "o")}
+NETWORKS = [
+    *("binary-8", "binary-16", "binary-24", "binary-32", "binary-64"),
+    *("latency-16", "latency-32", "memory-16", "memory-32"),
+    *("int8-8", "int8-12", "int8-16", "int8-24", "int8-32"),
+]
 _ENOUGH = 1e6  # a budget that limits nothing, for networks that are not searched
 
 
@@ -81,8 +87,6 @@ def row_of(kind: str, width: int, arguments: argparse.Namespace, images: data.Im
         "train.batch_size": arguments.batch,
         "train.recipe": arguments.recipe,
         "train.learning_rate": arguments.learning_rate,
-        "search.recipe": arguments.recipe,
-        "search.learning_rate": arguments.learning_rate,
         "seed": arguments.seed,
         "budget.device": arguments.device,
         "budget.counting": arguments.counting,
@@ -159,13 +163,28 @@ def written(rows: Sequence[Row], arguments: argparse.Namespace) -> None:
     write_text(out.with_suffix(".svg"), style.standalone(drawn, title="Accuracy against time and size"))
 
 
+def network(text: str) -> str:
+    """The text, if it names a network.
+
+    Raises:
+      ArgumentTypeError: It does not.
+    """
+    kind, _, width = text.partition("-")
+    if kind not in LABELS or not width.isdecimal() or int(width) < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected one of {', '.join(LABELS)}, a hyphen, and a number of channels; received {text!r}"
+        )
+    return text
+
+
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="cifar10", help="as --data.name of the recipes (default: %(default)s)")
     parser.add_argument("--data_dir", help="where prepared TFDS data sets lie")
-    parser.add_argument("--widths", type=int, nargs="+", default=[8, 16, 32, 64], help="(default: 8 16 32 64)")
-    parser.add_argument("--kinds", nargs="+", choices=LABELS, default=list(LABELS), help="(default: all)")
+    parser.add_argument(
+        "--networks", type=network, nargs="+", default=NETWORKS, metavar="KIND-WIDTH", help="(default: %(default)s)"
+    )
     parser.add_argument("--epochs", type=int, default=16, help="of each training (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=8, help="of each search (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=128, help="images per step (default: %(default)s)")
@@ -179,7 +198,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="only see that all runs: sizes that say nothing")
     arguments = parser.parse_args()
     if arguments.tiny:
-        arguments.data, arguments.widths, arguments.epochs, arguments.rounds = "cifar10-quick", [2], 2, 2
+        arguments.data, arguments.epochs, arguments.rounds = "cifar10-quick", 2, 2
+        arguments.networks = [f"{kind}-2" for kind in LABELS] if arguments.networks == NETWORKS else arguments.networks
     return arguments
 
 
@@ -189,10 +209,10 @@ def main() -> None:
     rows: list[Row] = []
     try:
         images = data.load(arguments.data, data_dir=arguments.data_dir)
-        for width in arguments.widths:
-            for kind in arguments.kinds:
-                rows.append(row_of(kind, width, arguments, images))
-                written(rows, arguments)
+        for name in arguments.networks:
+            kind, width = name.split("-")
+            rows.append(row_of(kind, int(width), arguments, images))
+            written(rows, arguments)
     except UserError as error:
         sys.exit(f"error: {error}")
     print(show(rows))

@@ -24,7 +24,7 @@ def run(folder, *arguments):
 
 
 def test_every_kind_has_a_row_and_what_is_done_is_not_repeated(tmp_path):
-    _, first = run(tmp_path, "--kinds", "int8")
+    _, first = run(tmp_path, "--networks", "int8-2")
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("stages/*.json")}
     table, rows = run(tmp_path)
     assert [row["kind"] for row in rows] == ["binary", "latency", "memory", "int8"]
