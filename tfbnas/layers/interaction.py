@@ -141,8 +141,8 @@ class InteractedConv2D(_SizedConvolution, lq.layers.QuantConv2D):
     y_s = p_s + sum over the edges (t, s, K) of sign(K) staircase(p_t, |K|) ceil(U0 N0), with p the bitcount of N0 =
     input channels x kernel height x kernel width products. Teachers are read before they are corrected, so the order of
     edges does not matter. The gradient to the student is the identity; none goes to the teacher. The output is an
-    integer in float32 under every precision; under bfloat16 what is exact there is computed in it (see `bitcounts`). `padding="same"` with ones, no bias; a BatchNormalization should
-    follow, which makes a scale per filter superfluous.
+    integer in float32 under every precision. Under bfloat16 bitcounts are computed in it where it holds all of them.
+    `padding="same"` with ones, no bias; a BatchNormalization should follow, which makes a scale per filter superfluous.
 
         layer = InteractedConv2D(64, 3, edges=[(0, 5, 3), (7, 5, -5)])
 
