@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfbnas import data, metrics
 from tfbnas.architecture import Architecture
 from tfbnas.costs import MIB, Memory
 from tfbnas.errors import UserError
@@ -96,6 +97,16 @@ def test_a_users_own_model_is_pruned_cut_fine_tuned_and_exported(pruned):
     assert {layer.name: layer.filters for layer in exported.layers if hasattr(layer, "filters")} == {
         "first": found.choices["first"], "inner": found.choices["inner"], "outer": found.choices["first"]
     }  # fmt: skip
+
+
+def test_the_given_model_is_tested_as_it_is(pruned, image_folder):
+    directory, limit = pruned
+    given = result(directory, "train-given")
+    model = tf.keras.models.load_model(directory.parent / "my.keras")
+    images = data.load(image_folder, image_size=8)
+    assert given["test"]["accuracy"] == metrics.evaluate(model, images.test)["accuracy"]
+    assert given["epochs"] == 0 and given["memory"]["paper"] == pytest.approx(limit / 0.7)
+    assert "as given" in (directory / "report.html").read_text(encoding="utf-8")
 
 
 def test_fine_tuning_starts_from_what_the_search_leaves(pruned):

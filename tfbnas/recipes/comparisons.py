@@ -28,7 +28,7 @@ def comparisons(context: Context, found: Architecture) -> Iterator[Training]:
     train = from_scratch(context)
     context = replace(context, settings=replace(context.settings, train=train))
     if isinstance(own, WidthBaselines):
-        binary = _uniform(context, found, own)
+        binary = itertools.chain(_given(context), _uniform(context, found, own))
     else:
         binary = itertools.chain(_random_graphs(context, found), _references(context))
     tasks = itertools.chain(binary, int8_networks(context, found))
@@ -46,6 +46,15 @@ def from_scratch(context: Context) -> TrainSettings:
         return train
     updates = {field.name: getattr(search, field.name) for field in fields(WeightSettings)}
     return replace(train, epochs=search.epochs + train.epochs, **updates)
+
+
+def _given(context: Context) -> Iterator[Training]:
+    """The network that was searched as it was given, if it came with weights: not trained any more."""
+    if weights := networks.given_weights(context.template):
+        untrained = replace(context.settings.train, epochs=0, full_precision_epochs=0, teacher=None)
+        architecture = replace(context.template, method="given")
+        choose, start = functools.partial(_same, architecture), lambda: weights
+        yield Training("given", "as given", "reference", 1, choose, settings=untrained, start=start)
 
 
 def _random_graphs(context: Context, found: Architecture) -> Iterator[Training]:
