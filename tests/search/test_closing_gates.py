@@ -94,6 +94,21 @@ def test_ways_are_the_shortest_paths_between_what_is_kept():
                 assert min(sums, key=sums.get) in found
 
 
+@pytest.mark.parametrize("network", ["resnet_fabric", "cnf"])
+def test_ways_lead_somewhere_in_graphs_with_dead_ends(network):
+    """With thresholds for each tensor nothing reads the sums themselves behind some blocks."""
+    graph = networks.graph(Architecture("t", network, {}, (32, 32, 3), 4, {"thresholds": "tensor"}))
+    chance = np.random.default_rng(0)
+    for _ in range(5):
+        kept = graph.cheapest_path(chance.uniform(size=len(graph.nodes)).tolist())
+        found = ways(graph, kept, chance.uniform(size=len(graph.nodes)).tolist())
+        assert found
+        for way in found:
+            wider = kept.copy()
+            wider[list(way)] = True
+            assert np.array_equal(graph.prune(wider[None]).gates[0], wider)
+
+
 @pytest.mark.parametrize(
     ("limit", "expected"), [(1.0, "c"), (2.9, "c"), (3.0, "cd"), (4.5, "cd"), (6.0, "abc"), (8.0, "abcd")]
 )

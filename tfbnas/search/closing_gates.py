@@ -228,7 +228,7 @@ def ways(graph: NetworkGraph, gates: Bits, lengths: Sequence[float]) -> set[Way]
     """
     kept = graph.prune(gates[None]).modules[0]
     before = _nearest(graph.order, graph.predecessors, kept, lengths)
-    after = _nearest(graph.order[::-1], graph.successors, kept, lengths)
+    after = _nearest(graph.order[::-1], graph.successors, kept, lengths)  # begins at the output
     best: dict[int, tuple[float, Way]] = {}
     for module, gate in enumerate(graph.guard):
         if gate < 0 or gates[gate] or module not in before or module not in after:
@@ -243,13 +243,17 @@ def ways(graph: NetworkGraph, gates: Bits, lengths: Sequence[float]) -> set[Way]
 def _nearest(
     order: Iterable[int], neighbours: Sequence[Sequence[int]], kept: np.ndarray, lengths: Sequence[float]
 ) -> dict[int, tuple[float, tuple[int, ...]]]:
-    """For each module that is not kept, the shortest path to it from a kept one: its length, and its modules."""
+    """For each module that is not kept, the shortest path to it from a kept one: its length, and its modules.
+
+    Where the first module of the order is not kept, paths begin there, too. A module without neighbours elsewhere is a
+    dead end.
+    """
     found: dict[int, tuple[float, tuple[int, ...]]] = {}
-    for module in order:
+    for place, module in enumerate(order):
         if kept[module]:
             continue
         origins = [(0.0, ()) if kept[one] else found[one] for one in neighbours[module] if kept[one] or one in found]
-        origins = origins if neighbours[module] else [(0.0, ())]
+        origins = [(0.0, ())] if place == 0 else origins
         if origins:
             length, path = min(origins)
             found[module] = length + lengths[module], (*path, module)
